@@ -1,0 +1,79 @@
+"""What Firedoor can do to a system: one file an action, found by walking this package.
+
+A file defines one subclass of `Action`. Adding one touches that file and its test, nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, ClassVar
+
+from bot.domain.agent import Agent
+from bot.domain.outcome import Done, Grade, Outcome
+from bot.domain.playbook import Param, Target
+from bot.ports import Ports
+
+
+class Action(ABC):
+    """One action on one target. The class docstring is its help text, in the operator's language."""
+
+    id: ClassVar[str]
+    version: ClassVar[int] = 1  # raised when the same params come to mean something else
+    params: ClassVar[tuple[Param, ...]]
+    outputs: ClassVar[tuple[str, ...]]  # keys of Done.evidence, which later steps may read
+    permissions: ClassVar[Mapping[str, tuple[str, ...]]]  # least privilege: {"aws": ("iam:PutRolePolicy",), ...}
+    example: ClassVar[str]  # a YAML step body, loaded and run by the tests
+    containing: ClassVar[bool]  # whether it may stand under `contains: true`
+    best_grade: ClassVar[Grade]  # the highest grade it can ever reach
+    undoable: ClassVar[bool] = True
+
+    @abstractmethod
+    def targets(self, params: Mapping[str, Any], agent: Agent | None) -> tuple[Target, ...]:
+        """Pure. What it will act on, each with complete params. () where the agent holds nothing to cut. Raises
+        ValueError with a reason where that cannot be said (the agent is unknown)."""
+
+    @abstractmethod
+    def run(
+        self, params: Mapping[str, Any], ports: Ports, *, key: str, so_far: Mapping[str, Any] | None = None
+    ) -> Outcome:
+        """One stage for one target (`params` are a Target's). Saves what undo needs and returns it as `Pending.so_far`
+        before it changes anything that a repeat could not read again. Repeating a stage with the same `key` is safe,
+        or leaves a trace (tag, name) that is looked for first. Never sleeps: waiting is `Pending`. Raises only
+        errors.SystemFailure, which the performer translates."""
+
+    @abstractmethod
+    def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:
+        """Reads the state back: Done with the grade and what was read, or None where it is not (or no longer) so."""
+
+    def undo(self, params: Mapping[str, Any], ports: Ports, *, undo: Mapping[str, Any], key: str) -> Outcome:
+        """Restores what `run` saved, and reads it back. Again: the same result."""
+        raise NotImplementedError(f"{self.id} cannot be undone")  # `undoable` is False; check refuses such a release
+
+
+@cache
+def registry() -> Mapping[str, Action]:
+    """Every action by its id."""
+    found: dict[str, Action] = {}
+    for module in pkgutil.iter_modules(__path__):
+        loaded = importlib.import_module(f"{__name__}.{module.name}")
+        for value in vars(loaded).values():
+            if isinstance(value, type) and issubclass(value, Action) and value.__module__ == loaded.__name__:
+                found[value.id] = value()
+    return dict(sorted(found.items()))
+
+
+class Registry:
+    """The registry as the domain's `Catalogue`."""
+
+    def targets(self, action: str, params: Mapping[str, Any], agent: Agent | None) -> tuple[Target, ...]:
+        return registry()[action].targets(params, agent)
+
+    def version(self, action: str) -> int:
+        return registry()[action].version
+
+    def undoable(self, action: str) -> bool:
+        return registry()[action].undoable

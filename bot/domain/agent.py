@@ -1,0 +1,67 @@
+"""An AI agent and every credential and access path it is known to have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Mode(IntEnum):
+    """What an agent may do, loosest first; a hold only ever makes it stricter."""
+
+    ACTIVE = 0
+    ADVISORY = 1
+    SHADOW = 2
+    DISABLED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class VaultIdentity:
+    """Where Vault knows the agent. A lease lookup returns neither entity nor accessor, so the prefixes are written down."""
+
+    connection: str = "vault"
+    namespace: str = ""
+    entity_id: str = ""
+    lease_prefixes: tuple[str, ...] = ()  # e.g. aws/creds/agent-7/
+    approles: tuple[str, ...] = ()
+    token_accessors: tuple[str, ...] = ()
+    mode_path: str = ""  # KV v2 path of the mode document, e.g. agents/agent-7/mode
+
+
+@dataclass(frozen=True, slots=True)
+class AwsIdentity:
+    """Where one AWS account knows the agent."""
+
+    connection: str = "aws"
+    account: str = ""
+    region: str = "us-east-1"
+    roles: tuple[str, ...] = ()  # role ARNs
+    users: tuple[str, ...] = ()  # IAM user names
+    access_keys: tuple[str, ...] = ()  # long-term access key ids, of the users above
+    mode_parameter: str = ""  # SSM parameter name of the mode
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One enrolled agent, as `agents.yaml` says at the moment of resolution."""
+
+    id: str
+    name: str = ""
+    owner: str = ""  # person id
+    team: str = ""
+    gateways: tuple[str, ...] = ()  # names of configured gateway connections
+    vault: VaultIdentity | None = None
+    aws: AwsIdentity | None = None
+    delegates: tuple[str, ...] = ()  # agents that act for it
+    labels: tuple[tuple[str, str], ...] = ()
+    protected: bool = False
+
+    def actors(self) -> frozenset[str]:
+        """Every identifier an alert may name this agent by."""
+        found = {self.id}
+        if self.vault:
+            found |= {self.vault.entity_id, *self.vault.token_accessors}
+        if self.aws:
+            found |= {*self.aws.roles, *self.aws.access_keys}
+            found |= {f"{self.aws.account}:user/{user}" for user in self.aws.users}
+        return frozenset(found - {""})
