@@ -70,3 +70,12 @@ class Alert:
         """What makes two alerts the same news: product, rule, agent and resources; never the message or the time."""
         parts = (self.product, self.rule, self.agent_uid or "", *sorted(r.uid for r in self.resources))
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
+
+
+class Sev(IntEnum):
+    """How bad the incident is, for people: 1 is worst. Set from the OCSF severity by the map in `placement`."""
+
+    SEV1 = 1
+    SEV2 = 2
+    SEV3 = 3
+    SEV4 = 4

@@ -1,0 +1,511 @@
+"""The record's vocabulary: every event that can be appended and every decision that one can cause.
+
+An entry is an event and the decisions it caused. A stream is an incident (`INC-7`) or a held target (`iam-role:arn...`).
+Fields hold enums, numbers, labels, resource ids and opaque person ids; free text is a `TextRef` into an encrypted
+artefact (semantics 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from bot.domain.agent import Agent
+from bot.domain.alert import Alert, Sev
+from bot.domain.escalation import Roster
+from bot.domain.outcome import Outcome
+
+SCHEMA = 1  # of the bodies below; older ones are read by upcasters
+RULES = 1  # version of `advance`; golden records of every release fold to the same state
+
+
+@dataclass(frozen=True, slots=True)
+class TextRef:
+    """Text outside the record: the artefact's id and the salted digest of what it held."""
+
+    artefact: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """What was frozen at the opening, by content hash (law 8). "" where there is none."""
+
+    playbook: str
+    matrix: str
+    runbook: str
+
+
+class Status(StrEnum):
+    """People's word on the incident. Containment, the machine's word, is another thing."""
+
+    OPEN = "open"
+    INVESTIGATING = "investigating"
+    RECOVERING = "recovering"
+    RESOLVED = "resolved"
+    REVIEWED = "reviewed"
+    FALSE_POSITIVE = "false_positive"
+
+
+class Verb(StrEnum):
+    RUN = "run"
+    UNDO = "undo"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """An incident's claim that a control stays at least this strict on a target."""
+
+    incident: str
+    step: str
+    action: str
+    params: Mapping[str, Any]
+    system: str
+    level: int
+    timeout: float  # seconds, of one call
+    attempts: int = 3
+    backoff: float = 2.0
+    factor: float = 2.0
+    max_delay: float = 30.0
+
+
+# Events of an incident ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The first entry. `initiator` is the declarer or the owner of the triggering source: never an approver here.
+    `contain` is false where the source may only propose. `trigger_errors` names playbooks whose trigger failed."""
+
+    incident: str
+    mode: str  # live | sandbox | tabletop
+    type: str
+    severity: Sev
+    agent_uid: str
+    agent: Agent | None
+    alert: Alert | None
+    text: TextRef | None
+    pins: Pins
+    roster: Roster
+    initiator: str = ""
+    declared_by: str = ""
+    contain: bool = True
+    proposed: tuple[str, ...] = ()
+    trigger_errors: tuple[str, ...] = ()
+    linked: tuple[str, ...] = ()
+    why: str = ""  # which classification rule and trigger chose type and playbook
+
+
+@dataclass(frozen=True, slots=True)
+class AlertReceived:
+    """Another alert that is news for this incident."""
+
+    alert: Alert
+    text: TextRef | None
+    why: str  # the answer to "why was this attached?"
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsCounted:
+    """Repeats since the last summary: at most one a minute and key."""
+
+    dedup_key: str
+    count: int
+    first: datetime
+    last: datetime
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class RosterResolved:
+    roster: Roster
+
+
+@dataclass(frozen=True, slots=True)
+class AgentResolved:
+    agent: Agent | None
+
+
+@dataclass(frozen=True, slots=True)
+class ActionSettled:
+    """A call came back. Appended to the stream that decided it and to every incident whose step waits for it.
+    `call` is the call's name inside the step: `<item>:<target id>`."""
+
+    decision: str
+    step: str
+    call: str
+    verb: Verb
+    outcome: Outcome
+    reclaimed: int = 0  # how many times the decision was claimed again after a crash
+
+
+@dataclass(frozen=True, slots=True)
+class PageSent:
+    """A page or notice left. `may_repeat`: an earlier send may have left before a crash."""
+
+    decision: str
+    key: str
+    person: str
+    way: str
+    receipt: str = ""
+    may_repeat: bool = False
+    late: float = 0.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class PageFailed:
+    decision: str
+    key: str
+    person: str
+    way: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A message stands in a channel. `purpose` is the Post's or `approval:<request>`."""
+
+    decision: str
+    purpose: str
+    channel: str
+    ts: str
+
+
+@dataclass(frozen=True, slots=True)
+class PostFailed:
+    decision: str
+    purpose: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    by: str
+    via: str  # slack | link | cli
+
+
+@dataclass(frozen=True, slots=True)
+class Unacknowledged:
+    by: str
+    via: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalGiven:
+    """`groups` are the approver's groups and roles at the click. `hash` is what their screen showed."""
+
+    request: str
+    by: str
+    groups: tuple[str, ...]
+    hash: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRefused:
+    request: str
+    by: str
+    groups: tuple[str, ...]
+    why: TextRef | None = None
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FormSubmitted:
+    """A manual step done. Text fields are references."""
+
+    step: str
+    by: str
+    values: Mapping[str, bool | int | float | str]
+    texts: Mapping[str, TextRef] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    step: str
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """A limit, budget or concurrency group said not now."""
+
+    step: str
+    why: str
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Overridden:
+    """A person took a deferral, an unknown or a failed containing step on themselves: run it (again), or accept it."""
+
+    step: str
+    by: str
+    accept: bool = False  # True: count it as settled without another try
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    name: str
+    due: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChanged:
+    status: Status
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A person lets go of this incident's hold of one step."""
+
+    step: str
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NoteAdded:
+    by: str
+    text: TextRef
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentDrafted:
+    """`artefact` is the document's text; `missing` what people must still complete, `<role>: <what>`."""
+
+    decision: str
+    kind: str
+    artefact: TextRef
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    incident: str
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    by: str
+
+
+# Events of a target ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HoldPlaced:
+    target: str
+    hold: Hold
+    call: str  # the call's name inside the incident's step
+
+
+@dataclass(frozen=True, slots=True)
+class HoldReleased:
+    target: str
+    incident: str
+    step: str
+    by: str
+
+
+Event = (
+    Opened
+    | AlertReceived
+    | AlertsCounted
+    | RosterResolved
+    | AgentResolved
+    | ActionSettled
+    | PageSent
+    | PageFailed
+    | Posted
+    | PostFailed
+    | Acknowledged
+    | Unacknowledged
+    | ApprovalGiven
+    | ApprovalRefused
+    | FormSubmitted
+    | Permitted
+    | Deferred
+    | Overridden
+    | DeadlinePassed
+    | StatusChanged
+    | Released
+    | NoteAdded
+    | DocumentDrafted
+    | Linked
+    | Erased
+    | HoldPlaced
+    | HoldReleased
+)
+
+
+# Decisions ------------------------------------------------------------------------------------------------------
+# Those of the first group leave the process through the outbox; those of the second are carried out inside the same
+# transaction as the event that caused them. `id` is `<stream>/<version>.<index>`.
+
+
+@dataclass(frozen=True, slots=True)
+class RunAction:
+    """One stage of one call. `key` is the id of the call's first decision; `undo` is set for Verb.UNDO."""
+
+    id: str
+    key: str
+    incident: str
+    step: str
+    call: str
+    target: str
+    action: str
+    verb: Verb
+    params: Mapping[str, Any]
+    system: str
+    timeout: float
+    so_far: Mapping[str, Any] | None = None
+    undo: Mapping[str, Any] | None = None
+    contains: bool = False
+
+
+class PageKind(StrEnum):
+    ESCALATION = "escalation"
+    CONTAINMENT = "containment"
+    FAILURE = "failure"  # a step failed, was deferred or needs a person
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Reach a person until they acknowledge. `ways` are what is still to be tried after `way` fails. `levels` are
+    0-based; several where pages were missed while the process was down."""
+
+    id: str
+    key: str
+    incident: str
+    kind: PageKind
+    levels: tuple[int, ...]
+    round: int
+    person: str
+    way: str
+    ways: tuple[str, ...]
+    reason: str
+    due: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Tell a person something that an acknowledgement does not stop (A4)."""
+
+    id: str
+    key: str
+    incident: str
+    topic: str
+    person: str
+    way: str
+    ways: tuple[str, ...]
+    due: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A message in the incident's place. `purpose`: `card` is edited in place, anything else is a post in its thread."""
+
+    id: str
+    incident: str
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskApproval:
+    """Show the request (its id is this decision's) with its buttons."""
+
+    id: str
+    incident: str
+    step: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class DraftDocument:
+    id: str
+    incident: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskPermit:
+    """May this step start? Answered in the same transaction by Permitted or Deferred. `group` is the concurrency group,
+    '' for none; `targets` are counted by kind for containing steps."""
+
+    id: str
+    incident: str
+    step: str
+    playbook: str
+    agent: str
+    contains: bool
+    group: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndPermit:
+    id: str
+    incident: str
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceHold:
+    id: str
+    target: str
+    call: str
+    hold: Hold
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseHold:
+    id: str
+    target: str
+    incident: str
+    step: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Take these decisions out of the outbox: they are no longer wanted and have not left."""
+
+    id: str
+    decisions: tuple[str, ...]
+
+
+Decision = (
+    RunAction
+    | Page
+    | Notify
+    | Post
+    | AskApproval
+    | DraftDocument
+    | AskPermit
+    | EndPermit
+    | PlaceHold
+    | ReleaseHold
+    | Withdraw
+)
+Queued = RunAction | Page | Notify | Post | AskApproval | DraftDocument  # through the outbox
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the record, read back and verified. `digest` is the SHA-256 of the signed bytes, hex."""
+
+    stream: str
+    version: int  # from 1
+    at: datetime
+    event: Event
+    decisions: tuple[Decision, ...]
+    digest: str = ""
+    schema: int = SCHEMA
+    rules: int = RULES
