@@ -16,7 +16,9 @@ class ConfigError(FiredoorError):
 
 
 class BadAlert(FiredoorError):
-    """A payload is not what its source sends. Answered with 422 and this text; never stored half."""
+    """A payload is not what its source sends. Answered with `status` and this text; never stored half."""
+
+    status: int = 422  # HTTP
 
 
 class Refused(FiredoorError):

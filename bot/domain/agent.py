@@ -38,6 +38,7 @@ class AwsIdentity:
     roles: tuple[str, ...] = ()  # role ARNs
     users: tuple[str, ...] = ()  # IAM user names
     access_keys: tuple[str, ...] = ()  # long-term access key ids, of the users above
+    instance_profiles: tuple[str, ...] = ()  # ARNs
     mode_parameter: str = ""  # SSM parameter name of the mode
 
 
@@ -53,15 +54,16 @@ class Agent:
     vault: VaultIdentity | None = None
     aws: AwsIdentity | None = None
     delegates: tuple[str, ...] = ()  # agents that act for it
+    service_accounts: tuple[str, ...] = ()  # Kubernetes, as `system:serviceaccount:<namespace>:<name>`
     labels: tuple[tuple[str, str], ...] = ()
     protected: bool = False
 
     def actors(self) -> frozenset[str]:
         """Every identifier an alert may name this agent by."""
-        found = {self.id}
+        found = {self.id, *self.service_accounts}
         if self.vault:
             found |= {self.vault.entity_id, *self.vault.token_accessors}
         if self.aws:
-            found |= {*self.aws.roles, *self.aws.access_keys}
+            found |= {*self.aws.roles, *self.aws.access_keys, *self.aws.instance_profiles}
             found |= {f"{self.aws.account}:user/{user}" for user in self.aws.users}
         return frozenset(found - {""})
