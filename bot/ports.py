@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from bot.domain.agent import Agent, Mode
+from bot.errors import Rejected
 
 
 class Clock(Protocol):
@@ -352,3 +353,15 @@ class Ports:
     evidence: Evidence | None = None
     pagers: Mapping[str, Pager] = field(default_factory=dict)
     chat: Chat | None = None
+    salt: bytes = b""  # the installation's redaction salt, for what an action stores itself (evidence)
+
+
+T = TypeVar("T")
+
+
+def connected(connections: Mapping[str, T], name: str) -> T:
+    """The connection of that name. Rejected where none is configured, which `firedoor check` would have said."""
+    try:
+        return connections[name]
+    except KeyError:
+        raise Rejected(name, "no connection of this name is configured: add it, and run firedoor check") from None
