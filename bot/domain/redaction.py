@@ -36,8 +36,8 @@ class Found:
 
 
 def redact(value: Json, *, salt: bytes) -> tuple[Json, tuple[Found, ...]]:
-    """A copy without secrets, keys of objects included, and what was found. Any JSON goes in, however deep. Again: nothing
-    more is found."""
+    """A copy without secrets, keys of objects included, and what was found. Any JSON goes in, however deep. Again:
+    nothing more is found."""
     search = _Search(salt)
     return search.walk(value, "", 0, under_secret=False), tuple(search.found)
 
@@ -57,7 +57,7 @@ def _mark(kind: str, secret: str, salt: bytes) -> tuple[str, str]:
 _PLACEHOLDER = r"\[redacted:[a-z_]+:[0-9a-f]{8}\]"
 _IS_PLACEHOLDER = re.compile(_PLACEHOLDER)
 _START = r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt]))"  # not inside a word, or after an escaped line break
-_DONE = rf"(?!{_PLACEHOLDER}(?:[\s\\\"',;&]|\Z))"
+_DONE = rf"(?!{_PLACEHOLDER}(?:[\s\\\"',;&@]|\Z))"
 _KEY_ID = r"(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{12,32}(?![A-Za-z0-9/+=])"
 _ARN = r"arn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:\d*:\S+"
 _IS_IDENTIFIER = re.compile(rf"{_KEY_ID}|{_ARN}")
@@ -72,53 +72,53 @@ _SHAPES: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = tuple(
     (kind, marks, re.compile(pattern, flags))
     for kind, marks, pattern, flags in (
         (
-            "private_key",
+            "pem",
             ("private key",),
             r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----.*?"
             r"(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)",
             re.DOTALL,
         ),
         ("jwt", ("eyj",), rf"{_START}eyJ[A-Za-z0-9_-]{{6,}}\.eyJ[A-Za-z0-9_-]{{6,}}\.[A-Za-z0-9_-]*", 0),
-        ("vault_token", ("hvs.", "hvb.", "hvr."), r"\bhv[sbr]\.[A-Za-z0-9_.-]{20,}", 0),
-        ("vault_token", ("s.", "b.", "r."), r"(?<![A-Za-z0-9._-])[sbr]\.[A-Za-z0-9]{24}(?![A-Za-z0-9])", 0),
+        ("vault", ("hvs.", "hvb.", "hvr."), r"\bhv[sbr]\.[A-Za-z0-9_.-]{20,}", 0),
+        ("vault", ("s.", "b.", "r."), r"(?<![A-Za-z0-9._-])[sbr]\.[A-Za-z0-9]{24}(?![A-Za-z0-9])", 0),
         (
-            "github_token",
+            "github",
             ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
             r"(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{22,})",
             0,
         ),
-        ("gitlab_token", ("glpat-",), r"glpat-[A-Za-z0-9_-]{20,}", 0),
+        ("gitlab", ("glpat-",), r"glpat-[A-Za-z0-9_-]{20,}", 0),
         (
-            "slack_token",
+            "slack",
             ("xox", "xapp-"),
             r"(?:xox[abdeoprs](?:\.xox[bp])?-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{10,})",
             0,
         ),
         (
-            "slack_webhook",
+            "slack_hook",
             ("hooks.slack",),
             r"(?i:hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers))/[A-Za-z0-9/_-]+",
             0,
         ),
         (
-            "aws_session_token",
+            "aws_session",
             ("fwogzxivyxdz", "fqogzxivyxdz", "iqojb3jpz2lu", "aqodyxdz"),
             r"(?:F[wQ]oGZXIvYXdz|IQoJb3JpZ2lu|AQoDYXdz)[A-Za-z0-9/+=_-]{40,}",
             0,
         ),
-        ("model_key", ("sk-",), r"(?<![A-Za-z0-9])sk-(?:[a-z]+-)?[A-Za-z0-9_-]{20,}", 0),
-        ("google_key", ("aiza",), r"AIza[A-Za-z0-9_-]{35}", 0),
-        ("stripe_key", ("k_live_", "k_test_"), r"[rs]k_(?:live|test)_[A-Za-z0-9]{16,}", 0),
+        ("model_api", ("sk-",), r"(?<![A-Za-z0-9])sk-(?:[a-z]+-)?[A-Za-z0-9_-]{20,}", 0),
+        ("google_api", ("aiza",), r"AIza[A-Za-z0-9_-]{35}", 0),
+        ("stripe", ("k_live_", "k_test_"), r"[rs]k_(?:live|test)_[A-Za-z0-9]{16,}", 0),
         (
             "authorization",
             ("authorization",),
             r"authorization[\\\"']*\s*[:=]\s*[\\\"']*(?:(?:bearer|basic|token|digest|negotiate|apikey)\s+)?"
-            rf"(?P<secret>{_DONE}[^\s\\\"',]{{3,}})",
+            rf"(?P<secret>{_DONE}(?!(?:bearer|basic|token|digest|negotiate|apikey)\s)[^\s\\\"',]{{3,}})",
             re.IGNORECASE,
         ),
         ("bearer", ("bearer",), r"\bbearer\s+(?P<secret>(?=\S*[0-9])[A-Za-z0-9._~+/=-]{8,})", re.IGNORECASE),
-        ("url_password", ("://",), rf"://[^\s/:@]{{0,256}}:(?P<secret>{_DONE}[^\s/@]+)@", 0),
-        ("user_password", ("-u",), rf"(?<!\S)(?:-u|--user)[\s=]+[^\s:]{{1,128}}:(?P<secret>{_DONE}[^\s\\\"']+)", 0),
+        ("url_userinfo", ("://",), rf"://[^\s/:@]{{0,256}}:(?P<secret>{_DONE}[^\s/@]+)@", 0),
+        ("user_option", ("-u",), rf"(?<!\S)(?:-u|--user)[\s=]+[^\s:]{{1,128}}:(?P<secret>{_DONE}[^\s\\\"']+)", 0),
         (
             "option",
             ("--pass", "--token", "--secret", "--api", "--pwd"),
@@ -216,14 +216,14 @@ class _Search:
             if _sensitive(tail) or (named_secret and key.lower() == "value"):
                 clean[shown] = self.keyed(item, where, depth + 1)
             elif isinstance(item, str) and _names_secret_id(tail) and _UUID.fullmatch(item):
-                clean[shown] = self.take("vault_secret_id", item, where)
+                clean[shown] = self.take("approle", item, where)
             else:
                 clean[shown] = self.walk(item, where, depth + 1, under_secret=under_secret)
         return clean
 
     def keyed(self, value: Json, path: str, depth: int) -> Json:
-        """What a sensitive key holds: every string, alone or in a list, whatever it looks like; a number only where it is
-        a password, because `max_tokens` is a count."""
+        """What a sensitive key holds: every string, alone or in a list, whatever it looks like; a number only where
+        it is a password, because `max_tokens` is a count."""
         if isinstance(value, bool) or value is None or value == "":
             return value
         if isinstance(value, str):
@@ -241,6 +241,13 @@ class _Search:
     def text(self, text: str, path: str) -> str:
         if len(text) < SHORTEST:
             return text
+        if "[redacted:" in text:  # what is done stays: only what stands between is searched
+            pieces = _IS_PLACEHOLDER.split(text)
+            done = [*_IS_PLACEHOLDER.findall(text), ""]
+            return "".join(self._search(piece, path) + mark for piece, mark in zip(pieces, done, strict=True))
+        return self._search(text, path)
+
+    def _search(self, text: str, path: str) -> str:
         lowered = text.lower()
         for kind, marks, pattern in _SHAPES:
             if any(mark in lowered for mark in marks):
@@ -261,7 +268,7 @@ class _Search:
 
     def _aws_taker(self, path: str) -> Callable[[re.Match[str]], str]:
         return lambda match: (
-            self.take("aws_secret", match.group(), path) if _looks_like_aws_secret(match.group()) else match.group()
+            self.take("aws", match.group(), path) if _looks_like_aws_secret(match.group()) else match.group()
         )
 
 
