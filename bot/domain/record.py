@@ -76,6 +76,15 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Timers:
+    """The clocks beside the matrix, frozen at the opening. Seconds, from the opening; `ack_ttl` from the ack."""
+
+    containment: float = 900.0
+    containment_repeat: float = 300.0
+    ack_ttl: float = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """The first entry. `initiator` is the declarer or the owner of the triggering source: never an approver here.
     `contain` is false where the source may only propose. `trigger_errors` names playbooks whose trigger failed."""
@@ -96,6 +105,8 @@ class Opened:
     proposed: tuple[str, ...] = ()
     trigger_errors: tuple[str, ...] = ()
     linked: tuple[str, ...] = ()
+    notify: tuple[str, ...] = ()  # roles that must be told at the opening (A4)
+    timers: Timers = Timers()
     why: str = ""  # which classification rule and trigger chose type and playbook
 
 
@@ -139,6 +150,7 @@ class ActionSettled:
     call: str
     verb: Verb
     outcome: Outcome
+    final: bool = True  # False: the target's stream will ask again (set where a target decides the call)
     reclaimed: int = 0  # how many times the decision was claimed again after a crash
 
 
@@ -225,7 +237,7 @@ class FormSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class Permitted:
-    step: str
+    steps: tuple[str, ...]
     group: str = ""
 
 
@@ -233,7 +245,7 @@ class Permitted:
 class Deferred:
     """A limit, budget or concurrency group said not now."""
 
-    step: str
+    steps: tuple[str, ...]
     why: str
     group: str = ""
 
@@ -435,13 +447,38 @@ class DraftDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedCall:
+    """One leaf of a step: an action on one target, rendered and frozen. `name` is `<item>:<target>`."""
+
+    name: str
+    target: str
+    params: Mapping[str, Any]
+    system: str
+    level: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PlanStep:
+    """What the rules made of a step when it became ready. `status` is a StepStatus; `calls` are set where it is to run.
+    `hash` binds approvals to exactly this. Nobody performs it: it is what the fold remembers."""
+
+    id: str
+    step: str
+    status: str
+    action: str = ""
+    calls: tuple[PlannedCall, ...] = ()
+    why: str = ""
+    hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AskPermit:
-    """May this step start? Answered in the same transaction by Permitted or Deferred. `group` is the concurrency group,
-    '' for none; `targets` are counted by kind for containing steps."""
+    """May these steps start? Answered in the same transaction by Permitted or Deferred. `group` is the concurrency group
+    of non-containing steps ('' for none); `targets` are those of containing steps, counted by kind."""
 
     id: str
     incident: str
-    step: str
+    steps: tuple[str, ...]
     playbook: str
     agent: str
     contains: bool
@@ -451,9 +488,11 @@ class AskPermit:
 
 @dataclass(frozen=True, slots=True)
 class EndPermit:
+    """This incident's non-containing steps are over: the next waiter of the group may go."""
+
     id: str
     incident: str
-    step: str
+    group: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -488,6 +527,7 @@ Decision = (
     | Post
     | AskApproval
     | DraftDocument
+    | PlanStep
     | AskPermit
     | EndPermit
     | PlaceHold

@@ -1,0 +1,105 @@
+"""Who may let a dangerous step through. An approval binds to the hash of exactly what will be done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from bot.domain.playbook import OnTimeout
+from bot.errors import Refused
+
+
+class ApprovalState(StrEnum):
+    OPEN = "open"
+    GRANTED = "granted"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"  # the plan changed: it was asked again
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """`each`: group -> how many persons, all different; `a|b` is either group. `given`: (person, their groups)."""
+
+    request: str
+    step: str
+    hash: str
+    each: Mapping[str, int]
+    asked_at: datetime
+    expires_at: datetime
+    on_timeout: OnTimeout
+    given: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    refused_by: str = ""
+    state: ApprovalState = ApprovalState.OPEN
+
+    def with_yes(self, person: str, groups: tuple[str, ...]) -> Approval:
+        given = (*self.given, (person, groups))
+        state = ApprovalState.GRANTED if not missing(self.each, given) else ApprovalState.OPEN
+        return replace(self, given=given, state=state)
+
+
+def fingerprint(value: Mapping[str, Any]) -> str:
+    """SHA-256 of the value's JCS form (RFC 8785), hex. Holds for the strings, integers, booleans, lists and mappings
+    that a plan is made of; floats are written as strings first, since JSON writers disagree on them."""
+    text = json.dumps(_without_floats(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def missing(each: Mapping[str, int], given: Sequence[tuple[str, tuple[str, ...]]]) -> dict[str, int]:
+    """Group -> how many more persons it needs, when each person counts for one group only, as usefully as possible."""
+    slots = [group for group, count in each.items() for _ in range(count)]
+    taken: dict[int, int] = {}  # slot -> index into `given`
+
+    def seat(person: int, tried: set[int]) -> bool:
+        for slot, group in enumerate(slots):
+            if slot in tried or not set(group.split("|")) & set(given[person][1]):
+                continue
+            tried.add(slot)
+            if slot not in taken or seat(taken[slot], tried):
+                taken[slot] = person
+                return True
+        return False
+
+    for person in range(len(given)):
+        seat(person, set())
+    left: dict[str, int] = {}
+    for slot, group in enumerate(slots):
+        if slot not in taken:
+            left[group] = left.get(group, 0) + 1
+    return left
+
+
+def admit(
+    approval: Approval | None, person: str, groups: tuple[str, ...], hash: str | None, initiators: set[str]
+) -> None:
+    """Refuses a click, saying why. `hash` is None for a refusal, which does not depend on what the screen showed."""
+    if approval is None:
+        raise Refused("no_such_request", "This approval request does not exist.")
+    if approval.state is not ApprovalState.OPEN:
+        raise Refused("closed", f"This request is already {approval.state}.")
+    if not any(set(group.split("|")) & set(groups) for group in approval.each):
+        raise Refused("not_an_approver", f"Only {', '.join(approval.each)} may decide this.")
+    if person in initiators:
+        raise Refused("own_request", "You started this incident, so another person has to decide.")
+    if hash is None:
+        return
+    if any(person == already for already, _ in approval.given):
+        raise Refused("already_given", "You approved this already; another person is needed.")
+    if hash != approval.hash:
+        raise Refused("plan_changed", "The plan changed after it was shown to you. Read the new request.")
+
+
+def _without_floats(value: Any) -> Any:
+    match value:
+        case float():
+            return repr(value)
+        case Mapping():
+            return {str(key): _without_floats(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_without_floats(item) for item in value]
+    return value
