@@ -1,0 +1,146 @@
+"""What AWS would answer: the part of IAM's policy evaluation that containment rests on.
+
+Judges identity policies alone (no boundary, SCP or resource policy), which is enough for a Deny: an explicit one wins
+over everything. What is not understood is an error, never a guess.
+Source: IAM User Guide, "Policy evaluation logic" and "IAM JSON policy elements: Condition operators".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Literal
+
+Decision = Literal["explicitDeny", "implicitDeny", "allowed"]
+ContextValue = str | bool | int | float | datetime | Sequence[str]
+Test = Callable[[str, str], bool]  # what the request carries, what the policy says
+
+
+class UnknownPolicy(ValueError):
+    """A policy uses something that this evaluator does not know."""
+
+
+def evaluate(
+    documents: Iterable[Mapping[str, Any]], action: str, resource: str, context: Mapping[str, ContextValue]
+) -> Decision:
+    """The answer to `action` (`s3:GetObject`) on `resource` (an ARN, or `*` for actions that have none).
+
+    `documents` are policy documents as mappings; `context` holds the request's condition keys (`aws:TokenIssueTime`),
+    names in any case, dates aware. Raises UnknownPolicy.
+    """
+    keys = {name.lower(): value for name, value in context.items()}
+    effects = {
+        statement["Effect"]
+        for document in documents
+        for statement in _several(document.get("Statement", ()))
+        if _covers(statement, "Action", action, ignore_case=True)
+        and _covers(statement, "Resource", resource)
+        and _meets(statement.get("Condition", {}), keys)
+    }
+    if effects - {"Allow", "Deny"}:
+        raise UnknownPolicy(f"Effect is Allow or Deny, not {', '.join(sorted(effects - {'Allow', 'Deny'}))}")
+    if "Deny" in effects:
+        return "explicitDeny"
+    return "allowed" if "Allow" in effects else "implicitDeny"
+
+
+def _covers(statement: Mapping[str, Any], element: str, asked: str, *, ignore_case: bool = False) -> bool:
+    """`Action`/`NotAction` or `Resource`/`NotResource`: exactly one of the two stands in a statement."""
+    negated = f"Not{element}"
+    if (element in statement) is (negated in statement):
+        raise UnknownPolicy(f"a statement needs one of {element} and {negated}")
+    patterns = _several(statement.get(element, statement.get(negated)))
+    covered = any(_like(asked, pattern, ignore_case=ignore_case) for pattern in patterns)
+    return covered is (element in statement)
+
+
+def _meets(condition: Mapping[str, Any], context: Mapping[str, ContextValue]) -> bool:
+    """Operators and keys are joined by AND, the values of one key by OR (negated: none of them)."""
+    return all(
+        _holds(operator, context.get(key.lower()), _several(values))
+        for operator, keys in condition.items()
+        for key, values in keys.items()
+    )
+
+
+def _holds(operator: str, carried: ContextValue | None, values: Sequence[Any]) -> bool:
+    if operator == "Null":
+        return any((carried is None) is (_text(value) == "true") for value in values)
+    name = operator.removesuffix("IfExists")
+    if name not in _TESTS:
+        raise UnknownPolicy(f"condition operator {operator!r} is not known here")
+    if carried is not None and not isinstance(carried, (str, bool, int, float, datetime)):
+        raise UnknownPolicy(f"{operator!r} on a key with several values needs ForAllValues or ForAnyValue")
+    test, negated = _TESTS[name]
+    if carried is None:  # a missing key meets IfExists and every negated operator, and no other
+        return negated or operator != name
+    return any(test(_text(carried), _literal(value)) for value in values) is not negated
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _literal(value: Any) -> str:
+    text = _text(value)
+    if "${" in text:
+        raise UnknownPolicy(f"policy variables are not known here: {text!r}")
+    return text
+
+
+def _several(value: Any) -> Sequence[Any]:
+    """IAM lets one element stand for a list of one."""
+    return (value,) if isinstance(value, (str, bool, int, float, Mapping)) else value
+
+
+@cache
+def _pattern(pattern: str) -> re.Pattern[str]:
+    parts = re.split(r"([*?])", _literal(pattern))
+    return re.compile("".join({"*": ".*", "?": "."}.get(part) or re.escape(part) for part in parts), re.DOTALL)
+
+
+def _like(text: str, pattern: str, *, ignore_case: bool = False) -> bool:
+    if ignore_case:
+        text, pattern = text.lower(), pattern.lower()
+    return _pattern(pattern).fullmatch(text) is not None
+
+
+def _arn_like(text: str, pattern: str) -> bool:
+    """Each of the six parts is compared by itself: a `*` does not reach over a colon."""
+    return len(asked := text.split(":", 5)) == len(wanted := pattern.split(":", 5)) and all(map(_like, asked, wanted))
+
+
+def _time(text: str) -> datetime:
+    """ISO 8601 (UTC where it names no zone) or epoch seconds."""
+    try:
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            return datetime.fromtimestamp(float(text), UTC)
+        when = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UnknownPolicy(f"not a date: {text!r}") from error
+    return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+_TESTS: Mapping[str, tuple[Test, bool]] = {  # name -> (test, negated)
+    "StringEquals": (lambda carried, value: carried == value, False),
+    "StringNotEquals": (lambda carried, value: carried == value, True),
+    "StringEqualsIgnoreCase": (lambda carried, value: carried.lower() == value.lower(), False),
+    "StringNotEqualsIgnoreCase": (lambda carried, value: carried.lower() == value.lower(), True),
+    "StringLike": (_like, False),
+    "StringNotLike": (_like, True),
+    "ArnEquals": (_arn_like, False),
+    "ArnLike": (_arn_like, False),
+    "ArnNotEquals": (_arn_like, True),
+    "ArnNotLike": (_arn_like, True),
+    "Bool": (lambda carried, value: carried.lower() == value.lower(), False),
+    "DateEquals": (lambda carried, value: _time(carried) == _time(value), False),
+    "DateNotEquals": (lambda carried, value: _time(carried) == _time(value), True),
+    "DateLessThan": (lambda carried, value: _time(carried) < _time(value), False),
+    "DateLessThanEquals": (lambda carried, value: _time(carried) <= _time(value), False),
+    "DateGreaterThan": (lambda carried, value: _time(carried) > _time(value), False),
+    "DateGreaterThanEquals": (lambda carried, value: _time(carried) >= _time(value), False),
+}
