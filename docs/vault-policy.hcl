@@ -1,0 +1,20 @@
+# What Firedoor's own Vault token may do, and nothing else. Write one `sys/leases/lookup/...` line for every lease
+# prefix that agents.yaml names (listing leases is a root-protected path, hence sudo), and one mode path for the mount
+# where the agents read their mode. Give the token a period and no `default` policy.
+# Left out on purpose: revoke-prefix (leases are revoked one by one, each answer kept) and revoke-force (it drops a
+# lease whose credential may still live).
+
+# vault.revoke_agent
+path "sys/leases/lookup"                              { capabilities=["update"] }
+path "sys/leases/lookup/aws/creds/*"                  { capabilities=["list","sudo"] }
+path "sys/leases/revoke"                              { capabilities=["update"] }
+path "sys/leases/count"                               { capabilities=["read"] }
+path "auth/token/lookup-accessor"                     { capabilities=["update"] }
+path "auth/token/revoke-accessor"                     { capabilities=["update"] }
+path "auth/token/accessors"                           { capabilities=["list","sudo"] }
+path "identity/entity/id/*"                           { capabilities=["read","update"] }
+path "auth/approle/role/+/secret-id"                  { capabilities=["list"] }
+path "auth/approle/role/+/secret-id-accessor/destroy" { capabilities=["update"] }
+
+# agent.set_mode
+path "agents/data/+/mode"                             { capabilities=["create","update","read"] }
