@@ -19,7 +19,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Runbook:
-    """For incidents of one type. `hash` is the SHA-256 of the file's bytes, `playbook` the one that runs at the opening."""
+    """For incidents of one type. `hash` is the SHA-256 of the file's bytes; `playbook` runs at the opening."""
 
     id: str
     type: str

@@ -1,0 +1,143 @@
+"""agents.yaml: every enrolled agent, and what must never be touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bot.config.reading import Problems, Section, file_section, suggestion
+from bot.domain.agent import Agent, AwsIdentity, VaultIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Agents:
+    """ports.Directory, as the file says. `off_limits`: target -> why."""
+
+    agents: Mapping[str, Agent]
+    off_limits: Mapping[str, str] = field(default_factory=dict)
+
+    def agent(self, agent_id: str) -> Agent | None:
+        return self.agents.get(agent_id)
+
+    def by_actor(self, actors: Sequence[str]) -> Agent | None:
+        wanted = {*actors}
+        found = [agent for agent in self.agents.values() if not wanted.isdisjoint(agent.actors())]
+        return found[0] if len(found) == 1 else None
+
+    def protected(self, target: str) -> str:
+        """`target` is an id, or `<kind>:<id>` as actions name theirs."""
+        _, _, name = target.partition(":")
+        for asked in (target, name):
+            if why := self.off_limits.get(asked):
+                return why
+            agent = self.agents.get(asked)
+            if agent and agent.protected:
+                return f"agents.yaml says that {agent.id} is protected"
+        return ""
+
+    def count(self, kind: str) -> int:
+        match kind:
+            case "agent":
+                return len(self.agents)
+            case "vault-entity":
+                return sum(1 for agent in self.agents.values() if agent.vault and agent.vault.entity_id)
+            case "iam-role":
+                return len({role for agent in self.agents.values() if agent.aws for role in agent.aws.roles})
+            case "iam-user":
+                return len({user for agent in self.agents.values() if agent.aws for user in agent.aws.users})
+            case "iam-key" | "access-key" | "iam-access-key":
+                return len({key for agent in self.agents.values() if agent.aws for key in agent.aws.access_keys})
+            case _:
+                return 0
+
+
+def load_agents(path: Path, problems: Problems) -> Agents:
+    with file_section(path, problems) as top:
+        agents = top.each("agents", "agent", _agent)
+        for agent in agents.values():
+            for delegate in agent.delegates:
+                if delegate not in agents:
+                    hint = suggestion(delegate, agents)
+                    top.report("agents", f"{agent.id!r} has an unknown delegate {delegate!r}.", hint)
+        owners: dict[str, str] = {}
+        for agent in agents.values():
+            for actor in sorted(agent.actors()):
+                if actor in owners:
+                    top.report(
+                        "agents",
+                        f"{actor!r} belongs to {owners[actor]!r} and to {agent.id!r}.",
+                        "An alert naming it could not be told apart.",
+                    )
+                owners.setdefault(actor, agent.id)
+        off_limits = dict.fromkeys(top.texts("protected"), "agents.yaml lists it under 'protected'")
+        off_limits |= dict.fromkeys(top.texts("bot_identities"), "it is an identity of the bot itself")
+        for actor, owner in owners.items():
+            if off_limits.get(actor, "").startswith("it is"):
+                top.report(
+                    "bot_identities",
+                    f"{actor!r} is the bot's own and belongs to agent {owner!r}.",
+                    "Bot and agents share no credential.",
+                )
+        return Agents(agents, off_limits)
+
+
+def _agent(name: str, section: Section) -> Agent:
+    return Agent(
+        id=name,
+        name=section.text("name", name),
+        owner=section.text("owner", ""),
+        team=section.text("team", ""),
+        gateways=section.texts("gateways"),
+        vault=_vault(section.section("vault")) if "vault" in section else None,
+        aws=_aws(section.section("aws")) if "aws" in section else None,
+        delegates=section.texts("delegates"),
+        labels=_labels(section.section("labels")),
+        protected=section.flag("protected"),
+    )
+
+
+def _labels(section: Section) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((key, section.text(key)) for key in section.entries()))
+
+
+def _vault(section: Section) -> VaultIdentity:
+    with section:
+        prefixes = section.texts("lease_prefixes")
+        for prefix in prefixes:
+            if not prefix.endswith("/") or prefix.count("/") < 2:
+                section.report(
+                    "lease_prefixes",
+                    f"the lease prefix {prefix!r} is too wide.",
+                    "Write the whole path with a closing slash, like aws/creds/agent-7/.",
+                )
+        return VaultIdentity(
+            connection=section.text("connection", "vault"),
+            namespace=section.text("namespace", ""),
+            entity_id=section.text("entity_id", ""),
+            lease_prefixes=prefixes,
+            approles=section.texts("approles"),
+            token_accessors=section.texts("token_accessors"),
+            mode_path=section.text("mode_path", ""),
+        )
+
+
+def _aws(section: Section) -> AwsIdentity:
+    with section:
+        account = section.text("account")
+        roles = section.texts("roles")
+        for role in roles:
+            parts = role.split(":", 5)
+            if len(parts) != 6 or parts[0] != "arn" or not parts[5].startswith("role/"):
+                section.report("roles", f"{role!r} is not the ARN of a role.")
+            elif parts[4] != account:
+                section.report("roles", f"{role!r} is in another account than {account}.")
+        return AwsIdentity(
+            connection=section.text("connection", "aws"),
+            account=account,
+            region=section.text("region", AwsIdentity().region),
+            roles=roles,
+            users=section.texts("users"),
+            access_keys=section.texts("access_keys"),
+            mode_parameter=section.text("mode_parameter", ""),
+        )

@@ -1,0 +1,250 @@
+"""What only shows when the files are seen together: `firedoor check`, and what an operator's CI runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from bot.config.connections import (
+    AwsConnection,
+    Connection,
+    GatewayConnection,
+    HttpConnection,
+    SmtpConnection,
+    VaultConnection,
+    WebhookConnection,
+)
+from bot.config.people import ANYONE
+from bot.config.playbooks import ESCALATE, Actions
+from bot.config.reading import suggestion
+from bot.domain.expression import Literal
+from bot.domain.outcome import Grade
+from bot.domain.playbook import Call, Playbook, Step
+from bot.domain.source import ANY
+from bot.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bot.config import Config
+
+WARNING = "warning: "
+
+
+class Problem(ConfigError):
+    """`blocking` ones make `firedoor check` fail; the others are advice."""
+
+    def __init__(self, where: str, problem: str, hint: str = "", *, blocking: bool = True) -> None:
+        self.blocking = blocking
+        super().__init__(where, ("" if blocking else WARNING) + problem, hint)
+
+
+def check(config: Config, actions: Actions) -> tuple[Problem, ...]:
+    """Everything that would fail, or never happen, in an incident."""
+    return (
+        *_roles(config),
+        *_levels(config),
+        *_ways(config),
+        *_agents(config),
+        *_sources(config),
+        *_playbooks(config, actions),
+        *_runbooks(config),
+    )
+
+
+def _roles(config: Config) -> Iterator[Problem]:
+    """Every role that something counts on must be known and held."""
+    wanted: dict[str, str] = {}
+    for matrix in dict.fromkeys(config.matrices.values()):
+        for role in matrix.roles:
+            wanted.setdefault(role, f"escalation.yaml: the matrix {matrix.id!r}")
+    for role in config.settings.notify:
+        wanted.setdefault(role, "firedoor.yaml: 'notify'")
+    for runbook in config.runbooks.values():
+        for phase in runbook.phases:
+            wanted.setdefault(phase.role, f"the runbook {runbook.id!r}")
+    for playbook in config.playbooks.values():
+        for step in playbook.steps.values():
+            if step.manual:
+                wanted.setdefault(step.manual.assignee, f"the playbook {playbook.id!r}")
+    for names in config.people.verbs.values():
+        for name in names:
+            if name != ANYONE and name not in config.people.groups:
+                wanted.setdefault(name, "the verb table")
+    for role, who in wanted.items():
+        if role not in config.people.roles:
+            yield Problem(
+                "people.yaml", f"the role {role!r} is missing; {who} needs it.", suggestion(role, config.people.roles)
+            )
+        elif not config.people.roles[role].persons:
+            yield Problem("people.yaml", f"nobody holds the role {role!r}; {who} needs it.")
+
+
+def _levels(config: Config) -> Iterator[Problem]:
+    people = config.people
+    for matrix in {matrix.id: matrix for matrix in config.matrices.values()}.values():
+        for level in matrix.levels:
+            persons = {p for role in level.roles if role in people.roles for p in people.roles[role].persons}
+            if not any(people.persons[person].ways for person in persons):
+                yield Problem(
+                    "escalation.yaml",
+                    f"{matrix.id}: nobody of the level {level.name!r} can be reached.",
+                    "Give its persons an address in people.yaml.",
+                )
+
+
+def _ways(config: Config) -> Iterator[Problem]:
+    settings = config.settings
+    used = {way for person in config.people.persons.values() for way in person.ways}
+    if "slack" in used and settings.slack is None and settings.mode != "sandbox":
+        yield Problem("firedoor.yaml", "people are reached by slack, and 'slack' is missing.")
+    kinds: dict[str, type[Connection]] = {"email": SmtpConnection, "webhook": WebhookConnection}
+    for way, kind in kinds.items():
+        if way in used and not isinstance(settings.connections.get(settings.ways.get(way, "")), kind):
+            yield Problem("firedoor.yaml", f"people are reached by {way}, and ways.{way} names no such connection.")
+    if "email" in used and not settings.public_url:
+        yield Problem("firedoor.yaml", "'public_url' is missing: mails carry no acknowledge link.", blocking=False)
+
+
+def _connection(config: Config, name: str, kind: type[Connection], who: str) -> Iterator[Problem]:
+    found = config.settings.connections.get(name)
+    word = kind.__name__.removesuffix("Connection").lower()
+    if found is None:
+        yield Problem(
+            "firedoor.yaml",
+            f"{who} uses the connection {name!r}, which is not configured.",
+            suggestion(name, config.settings.connections),
+        )
+    elif not isinstance(found, kind):
+        yield Problem("firedoor.yaml", f"{who} uses the connection {name!r}, which is not of kind {word}.")
+
+
+def _agents(config: Config) -> Iterator[Problem]:
+    for agent in config.agents.agents.values():
+        who = f"agents.yaml: {agent.id!r}"
+        if agent.owner and agent.owner not in config.people.persons:
+            yield Problem(
+                "agents.yaml",
+                f"the owner {agent.owner!r} of {agent.id!r} is no person.",
+                suggestion(agent.owner, config.people.persons),
+            )
+        for gateway in agent.gateways:
+            yield from _connection(config, gateway, GatewayConnection, who)
+        if agent.vault:
+            yield from _connection(config, agent.vault.connection, VaultConnection, who)
+        if agent.aws:
+            yield from _connection(config, agent.aws.connection, AwsConnection, who)
+            aws = config.settings.connections.get(agent.aws.connection)
+            if isinstance(aws, AwsConnection) and aws.account != agent.aws.account:
+                yield Problem(
+                    "agents.yaml",
+                    f"{agent.id!r} lives in account {agent.aws.account}, and its connection"
+                    f" {agent.aws.connection!r} reaches {aws.account}.",
+                )
+    if config.settings.evidence.kind == "s3":
+        yield from _connection(config, config.settings.evidence.connection, AwsConnection, "the evidence store")
+
+
+def _sources(config: Config) -> Iterator[Problem]:
+    for source in config.sources.values():
+        rules = source.rules
+        if rules.owner not in config.people.persons:
+            yield Problem(
+                "sources.yaml",
+                f"the owner {rules.owner!r} of {rules.name!r} is no person.",
+                suggestion(rules.owner, config.people.persons),
+            )
+        for agent in rules.agents:
+            if agent != ANY and agent not in config.agents.agents:
+                yield Problem(
+                    "sources.yaml",
+                    f"{rules.name!r} may speak of {agent!r}, which is no agent.",
+                    suggestion(agent, config.agents.agents),
+                )
+        if source.queue:
+            yield from _connection(config, source.connection, AwsConnection, f"the source {rules.name!r}")
+    made = {rule.type for rule in config.classification} | {
+        type for source in config.sources.values() for type in source.rules.types if type != ANY
+    }
+    for type in sorted(made - config.matrices.keys()):
+        yield Problem(
+            "escalation.yaml",
+            f"incidents of type {type!r} have no matrix and page as 'unclassified'.",
+            suggestion(type, config.matrices),
+            blocking=False,
+        )
+
+
+def _playbooks(config: Config, actions: Actions) -> Iterator[Problem]:
+    reached = {runbook.playbook for runbook in config.runbooks.values()}
+    reached |= {phase.playbook for runbook in config.runbooks.values() for phase in runbook.phases}
+    for playbook in config.playbooks.values():
+        if not playbook.triggers and playbook.id not in reached:
+            yield Problem(f"playbooks: {playbook.id}", "nothing triggers it and no runbook names it.", blocking=False)
+        for trigger in playbook.triggers:
+            for type in trigger.types:
+                if type not in config.matrices:
+                    yield Problem(
+                        f"playbooks: {playbook.id}",
+                        f"it is triggered by {type!r}, which has no matrix.",
+                        suggestion(type, config.matrices),
+                    )
+        for step in playbook.steps.values():
+            yield from _step(config, actions, playbook, step)
+        for call in playbook.on_failure:
+            yield from _call(config, actions, f"playbooks: {playbook.id}: on_failure", call)
+
+
+def _step(config: Config, actions: Actions, playbook: Playbook, step: Step) -> Iterator[Problem]:
+    where = f"playbooks: {playbook.id}: {step.id} (line {step.line})"
+    for call in (step.call, step.rollback):
+        if call:
+            yield from _call(config, actions, where, call)
+    for group, needed in (step.approval.each if step.approval else {}).items():
+        members = config.people.group(group)
+        if len(members) < needed:
+            yield Problem(where, f"it asks {needed} of {group!r}, and people.yaml has {len(members)}.")
+        elif len(members) == needed:
+            yield Problem(
+                where,
+                f"it asks {needed} of {group!r}, and there is no one to stand in for them.",
+                "An initiator may not approve: add a person to the group.",
+                blocking=False,
+            )
+    if step.call and step.contains and step.call.uses == "agent.set_mode" and step.require is Grade.EFFECT:
+        for agent in config.agents.agents.values():
+            if not agent.gateways:
+                yield Problem(
+                    where,
+                    f"it requires verified-effect, and agent {agent.id!r} has no gateway to refuse a canary.",
+                    "Give it one in agents.yaml, or require: verified-config.",
+                )
+
+
+def _call(config: Config, actions: Actions, where: str, call: Call) -> Iterator[Problem]:
+    """The systems its action needs permissions on must be configured."""
+    action = actions.get(call.uses)
+    if action is None:
+        if call.uses != ESCALATE:
+            yield Problem(where, f"unknown action {call.uses!r}.", suggestion(call.uses, actions))
+        return
+    argument = call.arguments.get("connection")
+    if argument is not None and isinstance(argument.value, Literal):
+        yield from _connection(config, str(argument.value.value), HttpConnection, where)
+    systems: dict[str, type[Connection]] = {"aws": AwsConnection, "vault": VaultConnection}
+    for system, kind in systems.items():
+        configured = any(isinstance(each, kind) for each in config.settings.connections.values())
+        if action.permissions.get(system) and call.uses.startswith(f"{system}.") and not configured:
+            yield Problem(where, f"{call.uses!r} needs {system}, and no connection of that kind is configured.")
+
+
+def _runbooks(config: Config) -> Iterator[Problem]:
+    for runbook in config.runbooks.values():
+        where = f"runbooks: {runbook.id}"
+        if runbook.type not in config.matrices:
+            yield Problem(where, f"its type {runbook.type!r} has no matrix.", suggestion(runbook.type, config.matrices))
+        for name in dict.fromkeys((runbook.playbook, *(phase.playbook for phase in runbook.phases))):
+            if name and name not in config.playbooks:
+                yield Problem(
+                    where, f"it names the playbook {name!r}, which is missing.", suggestion(name, config.playbooks)
+                )
+    for type in sorted(config.matrices.keys() - config.runbooks.keys()):
+        yield Problem("runbooks", f"incidents of type {type!r} have no runbook.", blocking=False)

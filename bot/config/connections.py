@@ -1,0 +1,175 @@
+"""The systems the bot may reach, by name. No address ever comes from anywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from bot.config.reading import Section
+from bot.config.secrets import SecretRef
+
+_UNSET = SecretRef("env", "UNSET")  # stands in for a missing secret until the collected problems are raised
+
+
+@dataclass(frozen=True, slots=True)
+class VaultConnection:
+    """`verify` is a CA file, '' the system's own."""
+
+    url: str
+    token: SecretRef
+    namespace: str = ""
+    verify: str = ""
+    connect_timeout: float = 3.0
+    read_timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class AwsConnection:
+    """Credentials come from the standard AWS chain; with `role_arn` they assume that role. `endpoint_url` is for a
+    simulated estate."""
+
+    account: str
+    region: str
+    role_arn: str = ""
+    external_id: SecretRef | None = None
+    endpoint_url: str = ""
+    timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConnection:
+    """An agents' side by the signed contract. `secrets`: the newest first."""
+
+    url: str
+    secrets: tuple[SecretRef, ...]
+    timeout: float = 5.0
+    signed_answers: bool = False
+    ca: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpConnection:
+    """For `http.call`. `headers` are whole values (`Authorization: Bearer ...`) by name."""
+
+    url: str
+    headers: Mapping[str, SecretRef]
+    ca: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpConnection:
+    host: str
+    port: int
+    sender: str
+    starttls: bool = True
+    user: str = ""
+    password: SecretRef | None = None
+    timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookConnection:
+    """Signs the pages that go to people's webhook URLs. `secrets`: the newest first."""
+
+    secrets: tuple[SecretRef, ...]
+    timeout: float = 10.0
+
+
+Connection = VaultConnection | AwsConnection | GatewayConnection | HttpConnection | SmtpConnection | WebhookConnection
+
+
+def read_connection(_: str, section: Section) -> Connection:
+    return _READERS[section.text("kind", choices=KINDS)](section)
+
+
+def _vault(section: Section) -> VaultConnection:
+    return VaultConnection(
+        url=_url(section),
+        token=section.secret("token", required=True) or _UNSET,
+        namespace=section.text("namespace", ""),
+        verify=section.text("verify", ""),
+        connect_timeout=_timeout(section, "connect_timeout", 3),
+        read_timeout=_timeout(section, "read_timeout", 10),
+    )
+
+
+def _aws(section: Section) -> AwsConnection:
+    return AwsConnection(
+        account=section.text("account"),
+        region=section.text("region", "us-east-1"),
+        role_arn=section.text("role_arn", ""),
+        external_id=section.secret("external_id"),
+        endpoint_url=_url(section, "endpoint_url", required=False),
+        timeout=_timeout(section, "timeout", 10),
+    )
+
+
+def _gateway(section: Section) -> GatewayConnection:
+    return GatewayConnection(
+        url=_url(section),
+        secrets=_secrets(section),
+        timeout=_timeout(section, "timeout", 5),
+        signed_answers=section.flag("signed_answers"),
+        ca=section.text("ca", ""),
+    )
+
+
+def _http(section: Section) -> HttpConnection:
+    with section.section("headers", "'headers'") as headers:
+        found = {name: headers.secret(name) or _UNSET for name in headers.entries()}
+    return HttpConnection(url=_url(section), headers=found, ca=section.text("ca", ""))
+
+
+def _smtp(section: Section) -> SmtpConnection:
+    return SmtpConnection(
+        host=section.text("host"),
+        port=section.integer("port", 587, 1, 65_535),
+        sender=section.text("sender"),
+        starttls=section.flag("starttls", True),
+        user=section.text("user", ""),
+        password=section.secret("password"),
+        timeout=_timeout(section, "timeout", 10),
+    )
+
+
+def _webhook(section: Section) -> WebhookConnection:
+    return WebhookConnection(secrets=_secrets(section), timeout=_timeout(section, "timeout", 10))
+
+
+_READERS: Mapping[str, Callable[[Section], Connection]] = {
+    "vault": _vault,
+    "aws": _aws,
+    "gateway": _gateway,
+    "http": _http,
+    "smtp": _smtp,
+    "webhook": _webhook,
+}
+KINDS = tuple(_READERS)
+
+
+def _timeout(section: Section, key: str, default: float) -> float:
+    """Seconds, written as a number."""
+    return section.number(key, default, 0.1, 120)
+
+
+def _secrets(section: Section) -> tuple[SecretRef, ...]:
+    found = section.secret("secret", required=True), section.secret("previous_secret")
+    return tuple(secret for secret in found if secret)
+
+
+def _url(section: Section, key: str = "url", required: bool = True) -> str:
+    text = section.text(key, None if required else "")
+    if not text:
+        return text
+    try:
+        parts = urlsplit(text)
+        wrong = parts.scheme not in ("http", "https") or not parts.hostname
+        holds_user = bool(parts.username or parts.password)
+    except ValueError:
+        wrong, holds_user = True, False
+    if holds_user:
+        section.report(key, f"{key!r} holds a user or password.", "Name a secret and take it out of this file.")
+    elif wrong:
+        section.report(key, f"{key!r} is not an http(s) URL.")
+    return text
