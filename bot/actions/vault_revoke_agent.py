@@ -149,7 +149,7 @@ class _Held:
     def is_cut(self) -> bool:
         return not self.alive and not self.unread
 
-    def evidence(self, who: VaultIdentity) -> dict[str, Any]:
+    def evidence(self, who: VaultIdentity, refused: Iterable[SystemFailure] = ()) -> dict[str, Any]:
         found = {
             "entity_disabled": self.entity is not None and self.entity.disabled,
             "leases_alive": len(self.leases),
@@ -157,11 +157,18 @@ class _Held:
             "not_restored": list(_NOT_RESTORED),
         }
         if not self.is_cut:
-            return {**found, "why": _survivors(self, self.unread)}
+            return {**found, "why": self.survivors(refused)}
         if _is_blind(who):
             roles = ", ".join(who.approles)
             return {**found, "why": f"tokens issued to approle {roles} cannot be found: agents.yaml names no entity_id"}
         return found
+
+    def survivors(self, refused: Iterable[SystemFailure] = ()) -> str:
+        """What lives on, and why as far as Vault said it."""
+        named = ", ".join(self.alive[:_NAMED]) or "nothing that could be seen"
+        more = f" and {len(self.alive) - _NAMED} more" if len(self.alive) > _NAMED else ""
+        because = "; ".join(dict.fromkeys(failure.why for failure in (*refused, *self.unread)))
+        return f"still alive: {named}{more}" + (f" ({because})" if because else "")
 
 
 def _survey(who: VaultIdentity, vault: Vault, now: datetime) -> Outcome:
@@ -227,9 +234,9 @@ class _Round:
         if held.is_cut:
             return self._done(_best(self._who), held)
         failures = (*self._refused, *held.unread)
-        why = _survivors(held, failures)
-        # Waiting mends no policy. Where all that lives was refused, or all that is hidden, say so now.
-        hopeless = all(isinstance(failure, Denied) for failure in failures) and len(held.alive) <= len(self._refused)
+        why = held.survivors(self._refused)
+        # Waiting mends no policy; but for a moment it may show that leases were only queued.
+        hopeless = self._so_far["waits"] > 1 and {type(failure) for failure in failures} == {Denied}
         waited = self._now - datetime.fromisoformat(self._so_far["since"])
         if waited < _PATIENCE and not hopeless:
             delay = timedelta(seconds=min(2 * 2 ** self._so_far["waits"], 30))
@@ -240,7 +247,7 @@ class _Round:
 
     def _done(self, grade: Grade, held: _Held) -> Done:
         before = self._so_far
-        evidence = held.evidence(self._who) | _counts(
+        evidence = held.evidence(self._who, self._refused) | _counts(
             before["leases_found"] - len(held.leases),
             len(before["accessors"]) - len(held.accessors),
             before["secret_ids_found"] - len(held.secret_ids),
@@ -349,10 +356,3 @@ def _counts(leases: int, accessors: int, secret_ids: int) -> dict[str, Any]:
         "accessors_revoked": max(0, accessors),
         "secret_ids_destroyed": max(0, secret_ids),
     }
-
-
-def _survivors(held: _Held, failures: Iterable[SystemFailure]) -> str:
-    named = ", ".join(held.alive[:_NAMED]) or "nothing that could be seen"
-    more = f" and {len(held.alive) - _NAMED} more" if len(held.alive) > _NAMED else ""
-    because = "; ".join(dict.fromkeys(failure.why for failure in failures))
-    return f"still alive: {named}{more}" + (f" ({because})" if because else "")
