@@ -34,7 +34,11 @@ class Conflict(FiredoorError):
 
 
 class RecordBroken(FiredoorError):
-    """A stored entry does not verify: digest, chain, signature, or a type this release does not know."""
+    """A stored entry does not verify: digest, chain, signature, or what it says."""
+
+
+class FutureEntry(RecordBroken):
+    """An entry that verifies but was written by a newer release: writes to its stream stop, and operators are paged."""
 
 
 class SystemFailure(FiredoorError):

@@ -1,0 +1,204 @@
+"""Which processes serve this store, and which of them are gone.
+
+A killed one is noticed at once (its session lock falls), a hung one when its lease runs out.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.pool import PoolProxiedConnection
+
+from bot.errors import ConfigError
+from bot.store.database import Database, Postgres, Sqlite, lock_number
+from bot.store.session import micros
+
+_FORGET = timedelta(days=1)
+_RENEW = """INSERT INTO replicas (id, lease_until) VALUES (:id, :until)
+    ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until"""
+
+
+class Replicas(ABC):
+    def __init__(self, database: Database, now: Callable[[Any], datetime]) -> None:
+        self._database, self._now = database, now
+
+    @abstractmethod
+    def join(self, replica: str, lease_seconds: float) -> None: ...
+
+    @abstractmethod
+    def leave(self, replica: str) -> None: ...
+
+    @abstractmethod
+    def dead(self) -> tuple[str, ...]: ...
+
+    @abstractmethod
+    def end(self) -> None:
+        """Lets go of the lock, as the end of the process would."""
+
+    def renew(self, replica: str, lease_seconds: float) -> None:
+        self._execute(_RENEW, lambda now: {"id": replica, "until": micros(now + timedelta(seconds=lease_seconds))})
+
+    def _forget(self, replica: str | None = None) -> None:
+        """Takes a replica off the list, and those that have been gone for long."""
+        self._execute(
+            "DELETE FROM replicas WHERE id = :id OR lease_until < :gone",
+            lambda now: {"id": replica, "gone": micros(now - _FORGET)},
+        )
+
+    def _execute(self, sql: str, values: Callable[[datetime], dict[str, Any]]) -> None:
+        database = self._database
+        with database.writing(), database.translated():
+            connection = database.connect()
+            try:
+                raw: Any = connection.driver_connection
+                raw.execute(database.spell(sql), values(self._now(raw)))
+            finally:
+                connection.close()
+
+    def _listed(self) -> tuple[list[tuple[str, int]], set[int], int]:
+        """Replicas and their leases, the advisory locks held, and the time now in microseconds."""
+        database = self._database
+        with database.translated():
+            connection = database.connect()
+            try:
+                raw: Any = connection.driver_connection
+                rows = raw.execute("SELECT id, lease_until FROM replicas ORDER BY id").fetchall()
+                return [(row[0], row[1]) for row in rows], self._held(raw), micros(self._now(raw))
+            finally:
+                connection.close()
+
+    def _held(self, raw: Any) -> set[int]:  # noqa: ARG002 - SQLite asks the file system
+        return set()
+
+
+class OneProcess(Replicas):
+    """SQLite: one serving process, kept so by a lock on `<file>.serving` that ends with the process."""
+
+    def __init__(self, database: Sqlite, now: Callable[[Any], datetime]) -> None:
+        super().__init__(database, now)
+        self._path = f"{database.path}.serving"
+        self._descriptor: int | None = None
+        self._me = ""
+
+    def join(self, replica: str, lease_seconds: float) -> None:
+        if self._descriptor is None:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                raise ConfigError(
+                    self._database.where,
+                    "another Firedoor process serves this file.",
+                    "Stop it first, or use PostgreSQL for several replicas.",
+                ) from None
+            self._descriptor = descriptor
+        self._me = replica
+        self._forget()
+        self.renew(replica, lease_seconds)
+
+    def leave(self, replica: str) -> None:
+        self._forget(replica)
+        self.end()
+
+    def end(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def dead(self) -> tuple[str, ...]:
+        """Holding the file's lock, everybody else is gone; without it, whose lease ran out."""
+        rows, _, now = self._listed()
+        serving = self._descriptor is not None
+        return tuple(id for id, until in rows if (serving and id != self._me) or until < now)
+
+
+class Peers(Replicas):
+    """PostgreSQL: each replica holds a session advisory lock on a connection of its own."""
+
+    def __init__(self, database: Postgres, now: Callable[[Any], datetime]) -> None:
+        super().__init__(database, now)
+        self._session: PoolProxiedConnection | None = None
+        self._guard = threading.Lock()
+
+    def join(self, replica: str, lease_seconds: float) -> None:
+        with self._guard, self._database.translated():
+            self._lock(replica)
+        self._forget()
+        super().renew(replica, lease_seconds)
+
+    def renew(self, replica: str, lease_seconds: float) -> None:
+        """Also takes the session lock again where the database was restarted."""
+        with self._guard, self._database.translated():
+            if not self._alive():
+                self._lock(replica)
+        super().renew(replica, lease_seconds)
+
+    def leave(self, replica: str) -> None:
+        self._forget(replica)
+        self.end()
+
+    def end(self) -> None:
+        with self._guard:
+            self._drop()
+
+    def dead(self) -> tuple[str, ...]:
+        rows, held, now = self._listed()
+        return tuple(id for id, until in rows if until < now or _number(id) not in held)
+
+    def _lock(self, replica: str) -> None:
+        self._drop()
+        session = self._database.connect()
+        session.detach()  # the pool must never hand it to anybody else
+        raw: Any = session.driver_connection
+        if not raw.execute("SELECT pg_try_advisory_lock(%s)", (_number(replica),)).fetchone()[0]:
+            session.close()
+            raise ConfigError(
+                "replica", f"a process named {replica!r} serves this store already.", "Give each its own name."
+            )
+        self._session = session
+
+    def _alive(self) -> bool:
+        raw: Any = self._session.driver_connection if self._session else None
+        if raw is None or raw.closed:
+            return False
+        try:
+            raw.execute("SELECT 1")
+        except self._database.engine.dialect.loaded_dbapi.OperationalError:
+            return False
+        return True
+
+    def _drop(self) -> None:
+        if self._session is not None:
+            raw: Any = self._session.driver_connection
+            raw.close()  # which ends the lock
+            self._session.close()
+            self._session = None
+
+    def _held(self, raw: Any) -> set[int]:
+        rows = raw.execute(
+            """SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks
+            WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+        ).fetchall()
+        return {row[0] for row in rows}
+
+
+def _number(replica: str) -> int:
+    return lock_number(f"replica {replica}")
+
+
+def replicas(database: Database, now: Callable[[Any], datetime]) -> Replicas:
+    match database:
+        case Sqlite():
+            return OneProcess(database, now)
+        case Postgres():
+            return Peers(database, now)
+        case _:
+            raise TypeError(f"no replicas on {type(database).__name__}")
