@@ -194,7 +194,6 @@ def _survey(who: VaultIdentity, vault: Vault, now: datetime) -> Outcome:
             "accessors": list(held.accessors),
             "secret_ids_found": len(held.secret_ids),
             "tokens_searched": None,
-            "rounds": 0,
             "waits": 0,
         },
         f"found {len(held.leases)} leases, {len(held.accessors)} tokens, {len(held.secret_ids)} secret ids to revoke",
@@ -221,22 +220,23 @@ class _Round:
         calls = [
             *(partial(self._vault.destroy_secret_id, *secret_id) for secret_id in held.secret_ids),
             *(partial(self._vault.revoke_accessor, accessor) for accessor in held.accessors),
-            *(partial(self._vault.revoke_lease, lease) for lease in self._in_turn(held.leases)),
+            *(partial(self._vault.revoke_lease, lease) for lease in held.leases),
         ]
-        progress = sum(map(self._try, calls[:_CHUNK]))
-        self._so_far["rounds"] += 1
+        # What failed goes behind the others: a backend that is down, or a right that lacks, must starve none of them.
+        start = self._so_far["waits"] * _CHUNK % max(1, len(calls))
+        progress = sum(map(self._try, (calls[start:] + calls[:start])[:_CHUNK]))
         self._so_far["waits"] = 0 if progress else self._so_far["waits"] + 1
         if progress and len(calls) > _CHUNK:
             return Pending(self._now, self._so_far, f"{len(calls) - progress} revocations to go")
-        return self._judge(self._look())
+        return self._judge(self._look(), all_tried=self._so_far["waits"] * _CHUNK >= len(calls))
 
-    def _judge(self, held: _Held) -> Outcome:
+    def _judge(self, held: _Held, *, all_tried: bool) -> Outcome:
         if held.is_cut:
             return self._done(_best(self._who), held)
         failures = (*self._refused, *held.unread)
         why = held.survivors(self._refused)
         # Waiting mends no policy; but for a moment it may show that leases were only queued.
-        hopeless = self._so_far["waits"] > 1 and {type(failure) for failure in failures} == {Denied}
+        hopeless = all_tried and self._so_far["waits"] > 1 and {type(failure) for failure in failures} == {Denied}
         waited = self._now - datetime.fromisoformat(self._so_far["since"])
         if waited < _PATIENCE and not hopeless:
             delay = timedelta(seconds=min(2 * 2 ** self._so_far["waits"], 30))
@@ -271,11 +271,6 @@ class _Round:
         self._so_far["leases_found"] = max(self._so_far["leases_found"], len(held.leases))
         self._so_far["secret_ids_found"] = max(self._so_far["secret_ids_found"], len(held.secret_ids))
         return held
-
-    def _in_turn(self, leases: tuple[str, ...]) -> tuple[str, ...]:
-        """Another chunk first each round, so that a backend that is down starves no other."""
-        start = self._so_far["rounds"] * _CHUNK % max(1, len(leases))
-        return leases[start:] + leases[:start]
 
     def _try(self, call: Callable[[], None]) -> bool:
         """One refusal stops nothing: the other cuts still count. An outage ends the stage, to be repeated whole."""

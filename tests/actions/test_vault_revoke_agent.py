@@ -248,6 +248,16 @@ def test_a_backend_that_is_down_starves_no_other_lease(estate: Estate) -> None:
     assert {each.split("/")[0] for each in estate.sim.leases_of("agent-7")} == {"aws"}
 
 
+def test_many_refused_secret_ids_starve_no_lease(estate: Estate) -> None:
+    for _ in range(60):
+        estate.sim.add_secret_id("agent-7")
+    estate.sim.denied |= {"destroy_secret_id", "list_token_accessors"}
+    done = estate.run()
+    assert isinstance(done, Done)
+    assert (done.grade, done.evidence["leases_alive"]) == (Grade.UNVERIFIED, 0)
+    assert "and 42 more" in done.evidence["why"]
+
+
 def test_a_batch_token_is_named(empty: Estate) -> None:
     empty.sim.add_entity("e-7")
     accessor = empty.sim.login("e-7", batch=True)
