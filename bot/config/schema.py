@@ -1,4 +1,4 @@
-"""The JSON Schema of playbooks, for editors. Made from the same tables the loader uses; docs/playbook.schema.json holds it.
+"""The JSON Schema of playbooks, for editors: docs/playbook.schema.json, made from the same tables the loader uses.
 
 An editor sees names, kinds and documentation of every action's parameters. What needs the whole file (order, names in
 expressions, grades) only the loader can say.
@@ -36,6 +36,7 @@ _JSON_TYPES = {
 
 
 def playbook_schema(actions: Actions) -> Schema:
+    trigger = {"minProperties": 1, **_object({"if": _EXPRESSION, "types": _NAMES})}
     steps = {"type": "object", "minProperties": 1, "propertyNames": _NAME, "additionalProperties": _step(actions)}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -49,10 +50,7 @@ def playbook_schema(actions: Actions) -> Schema:
                 "description": {"type": "string"},
                 "rung": {"enum": [rung.value for rung in Rung], "default": Rung.ACT.value},
                 "priority": {"type": "integer", "minimum": -1000, "maximum": 1000},
-                "triggers": {
-                    "type": "array",
-                    "items": {"minProperties": 1, **_object({"if": _EXPRESSION, "types": _NAMES})},
-                },
+                "triggers": {"type": "array", "items": trigger},
                 "concurrency": _object(
                     {"group": {"type": "string"}, "mode": {"enum": [*CONCURRENCY_MODES]}}, required=("group",)
                 ),
@@ -119,7 +117,7 @@ _APPROVAL = _object(
 
 
 def _step(actions: Actions) -> Schema:
-    properties = {
+    properties: dict[str, Schema] = {
         "uses": {"enum": [*actions]},
         "with": {"type": "object"},
         "manual": _MANUAL,
