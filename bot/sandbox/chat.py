@@ -1,0 +1,113 @@
+"""Slack in memory, for drills in virtual time. It refuses what Slack refuses and keeps every version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bot.errors import Denied, Rejected
+from bot.ports import ChatMessage, Clock, MessageRef
+from bot.sandbox.blocks import TEXT_MAX, button, problems
+from bot.sandbox.faults import Faults
+from bot.sandbox.stamps import Stamps
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A message as it stands now. `edits` are the versions before it, oldest first."""
+
+    ref: MessageRef
+    message: ChatMessage
+    thread: str = ""
+    user: str = ""  # whom a direct or ephemeral message is for
+    ephemeral: bool = False
+    edits: tuple[ChatMessage, ...] = ()
+
+
+class SimChat:
+    """ports.Chat. `people` are Slack user ids, `channels` channel ids that the bot is a member of; anyone else is
+    unknown to it. Faults by the names of the methods: `post`, `update`, `direct`, `ephemeral`."""
+
+    def __init__(
+        self, clock: Clock, people: Iterable[str], channels: Iterable[str], faults: Faults | None = None
+    ) -> None:
+        self.faults = faults or Faults()
+        self.people, self.channels = set(people), set(channels)
+        self._posted: dict[MessageRef, Posted] = {}
+        self._stamps = Stamps(clock)
+
+    def post(self, channel: str, message: ChatMessage, *, thread: str = "", again: bool = False) -> MessageRef:
+        self.faults.before("post")
+        self._require_channel(channel)
+        ref = self._place(Posted(MessageRef(channel, ""), message, thread), again=again)
+        self.faults.after("post")
+        return ref
+
+    def update(self, ref: MessageRef, message: ChatMessage) -> None:
+        self.faults.before("update")
+        old = self._posted.get(ref)
+        if old is None or old.ephemeral:
+            raise Rejected("slack", f"message_not_found: there is no message {ref.ts} in {ref.channel}")
+        _check(message)
+        self._posted[ref] = replace(old, message=message, edits=(*old.edits, old.message))
+        self.faults.after("update")
+
+    def direct(self, user: str, message: ChatMessage, *, again: bool = False) -> MessageRef:
+        self.faults.before("direct")
+        self._require_person(user)
+        ref = self._place(Posted(MessageRef(_direct_channel(user), ""), message, user=user), again=again)
+        self.faults.after("direct")
+        return ref
+
+    def ephemeral(self, channel: str, user: str, text: str) -> None:
+        self.faults.before("ephemeral")
+        self._require_channel(channel)
+        self._require_person(user)
+        self._place(Posted(MessageRef(channel, ""), ChatMessage("", text), user=user, ephemeral=True), again=False)
+        self.faults.after("ephemeral")
+
+    def messages(self, channel: str) -> tuple[Posted, ...]:
+        """What everybody in the channel sees, oldest first; thread replies too."""
+        return tuple(one for ref, one in self._posted.items() if ref.channel == channel and not one.ephemeral)
+
+    def directs(self, user: str) -> tuple[Posted, ...]:
+        return self.messages(_direct_channel(user))
+
+    def ephemerals(self, user: str) -> tuple[Posted, ...]:
+        return tuple(one for one in self._posted.values() if one.ephemeral and one.user == user)
+
+    def press(self, ref: MessageRef, action_id: str, block_id: str = "") -> Mapping[str, Any]:
+        """The button as it stands in the message now (`value`, `text`, `style`); LookupError if it is not there."""
+        return button(self._posted[ref].message.blocks, action_id, block_id)
+
+    def _place(self, wanted: Posted, *, again: bool) -> MessageRef:
+        _check(wanted.message)
+        if again:
+            for ref, one in self._posted.items():
+                if ref.channel == wanted.ref.channel and one.message.key == wanted.message.key:
+                    return ref
+        ref = replace(wanted.ref, ts=self._stamps.next())
+        self._posted[ref] = replace(wanted, ref=ref)
+        return ref
+
+    def _require_channel(self, channel: str) -> None:
+        if channel not in self.channels:
+            raise Denied("slack", f"channel_not_found: {channel} does not exist, or the bot was not invited to it")
+
+    def _require_person(self, user: str) -> None:
+        if user not in self.people:
+            raise Rejected("slack", f"user_not_found: no user {user} in this workspace")
+
+
+def _direct_channel(user: str) -> str:
+    return f"D{user}"
+
+
+def _check(message: ChatMessage) -> None:
+    if not message.text and not message.blocks:
+        raise Rejected("slack", "no_text: a message needs text or blocks")
+    if len(message.text) > TEXT_MAX:
+        raise Rejected("slack", f"msg_too_long: {len(message.text)} characters, at most {TEXT_MAX}")
+    if found := problems(message.blocks):
+        raise Rejected("slack", f"invalid_blocks: {'; '.join(found)}")

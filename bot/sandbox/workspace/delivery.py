@@ -1,0 +1,195 @@
+"""Payloads on their way to the bot: over Socket Mode, or as signed POSTs to its request URL."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import threading
+import uuid
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from bot.sandbox.workspace.rooms import APP
+from bot.sandbox.workspace.state import Workspace
+
+CONNECTIONS_MAX = 10
+ATTEMPTS = 4
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """One payload. `kind` is Socket Mode's: `interactive`, `events_api` or `slash_commands`."""
+
+    kind: str
+    payload: dict[str, Any]
+    attempts: int = 0
+    late: int = 0  # acks that came after their attempt was given up
+    acked: bool = False
+    answer: dict[str, Any] = field(default_factory=dict)  # what the ack carried
+    _settled: threading.Event = field(default_factory=threading.Event)
+
+    def wait(self, seconds: float) -> bool:
+        """True once it was acknowledged; False when it was given up, or not settled in time. Not for the loop."""
+        return self._settled.wait(seconds) and self.acked
+
+    def settle(self) -> None:
+        self._settled.set()
+
+
+@dataclass(slots=True, eq=False)
+class _Connection:
+    socket: WebSocket
+    sent: dict[str, tuple[Delivery, asyncio.Future[bool]]] = field(default_factory=dict)
+
+
+class Post:
+    """Delivers each payload to one connection, or to the request URL where there is one. What is not acknowledged
+    within `ack_within` seconds, or whose connection breaks, goes out again, at most ATTEMPTS times in all. Slack
+    retries events and shows a person an error for a click; the stand-in repeats clicks too, so that a handler that
+    works before it acknowledges, or is not idempotent, is found out."""
+
+    def __init__(self, workspace: Workspace, *, ack_within: float, request_url: str, signing_secret: str) -> None:
+        self._workspace, self._ack_within = workspace, ack_within
+        self._request_url, self._secret = request_url, signing_secret
+        self._connections: deque[_Connection] = deque()
+        self._arrived = asyncio.Condition()
+        self._http = httpx.AsyncClient(timeout=ack_within, trust_env=False)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def deliver(self, delivery: Delivery) -> None:
+        copies = 2 if self._workspace.take_delivery_fault("duplicate") else 1
+        try:
+            while delivery.attempts < ATTEMPTS and not delivery.acked:
+                delivery.acked = any(await asyncio.gather(*(self._attempt(delivery) for _ in range(copies))))
+                copies = 1
+        finally:
+            delivery.settle()
+
+    async def serve(self, socket: WebSocket) -> None:
+        """One Socket Mode connection, from hello to its end."""
+        if not self._workspace.redeem(socket.query_params.get("ticket", "")):
+            await socket.close()  # before the handshake: the client gets a 403
+            return
+        await socket.accept()
+        if len(self._connections) >= CONNECTIONS_MAX:
+            await socket.send_json({"type": "disconnect", "reason": "too_many_websockets"})
+            await socket.close()
+            return
+        connection = _Connection(socket)
+        try:
+            await socket.send_json(
+                {
+                    "type": "hello",
+                    "num_connections": len(self._connections) + 1,
+                    "connection_info": {"app_id": APP},
+                    "debug_info": {"host": "sandbox", "approximate_connection_time": 18060},
+                }
+            )
+            self._connections.append(connection)
+            async with self._arrived:
+                self._arrived.notify_all()
+            async for text in socket.iter_text():
+                _acknowledge(connection, text)
+        except WebSocketDisconnect:
+            return
+        finally:
+            self._drop(connection)
+
+    async def _attempt(self, delivery: Delivery) -> bool:
+        delivery.attempts += 1
+        attempt = delivery.attempts
+        if self._request_url:
+            return await self._attempt_by_http(delivery, attempt)
+        connection = await self._next_connection()
+        if connection is None:
+            return False
+        if self._workspace.take_delivery_fault("disconnect"):
+            await self._cut(connection)
+            delivery.attempts -= 1
+            return await self._attempt(delivery)
+        envelope_id = str(uuid.uuid4())
+        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        connection.sent[envelope_id] = (delivery, answered)
+        envelope: dict[str, Any] = {
+            "type": delivery.kind,
+            "envelope_id": envelope_id,
+            "payload": delivery.payload,
+            "accepts_response_payload": delivery.kind != "events_api",
+        }
+        if attempt > 1:
+            envelope |= {"retry_attempt": attempt - 1, "retry_reason": "timeout"}
+        try:
+            await connection.socket.send_json(envelope)
+            return await asyncio.wait_for(answered, self._ack_within)
+        except TimeoutError:
+            return False
+        except (WebSocketDisconnect, RuntimeError):  # Starlette says RuntimeError for a socket that is closing
+            self._drop(connection)
+            return False
+
+    async def _attempt_by_http(self, delivery: Delivery, attempt: int) -> bool:
+        payload = json.dumps(delivery.payload)
+        body, kind = {
+            "interactive": (urlencode({"payload": payload}), "application/x-www-form-urlencoded"),
+            "slash_commands": (urlencode(delivery.payload), "application/x-www-form-urlencoded"),
+            "events_api": (payload, "application/json"),
+        }[delivery.kind]
+        headers = {"Content-Type": kind, **self._signed(body)}
+        if attempt > 1:
+            headers |= {"X-Slack-Retry-Num": str(attempt - 1), "X-Slack-Retry-Reason": "http_timeout"}
+        try:
+            answer = await self._http.post(self._request_url, content=body, headers=headers)
+        except httpx.HTTPError:
+            return False
+        if answer.is_success and answer.headers.get("content-type", "").startswith("application/json"):
+            delivery.answer = answer.json()
+        return answer.is_success
+
+    def _signed(self, body: str) -> dict[str, str]:
+        at = str(int(self._workspace.clock.now().timestamp()))
+        signature = hmac.new(self._secret.encode(), f"v0:{at}:{body}".encode(), hashlib.sha256).hexdigest()
+        return {"X-Slack-Request-Timestamp": at, "X-Slack-Signature": f"v0={signature}"}
+
+    async def _next_connection(self) -> _Connection | None:
+        """In turn; waits for one to come as long as it would for an ack."""
+        try:
+            async with asyncio.timeout(self._ack_within), self._arrived:
+                await self._arrived.wait_for(lambda: self._connections)
+        except TimeoutError:
+            return None
+        self._connections.rotate(-1)
+        return self._connections[-1]
+
+    async def _cut(self, connection: _Connection) -> None:
+        self._drop(connection)
+        await connection.socket.send_json({"type": "disconnect", "reason": "refresh_requested"})
+        await connection.socket.close()
+
+    def _drop(self, connection: _Connection) -> None:
+        if connection in self._connections:
+            self._connections.remove(connection)
+        for _, answered in connection.sent.values():
+            if not answered.done():
+                answered.set_result(False)
+
+
+def _acknowledge(connection: _Connection, text: str) -> None:
+    message = json.loads(text)
+    known = connection.sent.get(message.get("envelope_id", ""))
+    if known is None:
+        return
+    delivery, answered = known
+    if answered.done():
+        delivery.late += 1
+        return
+    delivery.answer = message.get("payload") or {}
+    answered.set_result(True)
