@@ -143,7 +143,8 @@ class Iam(Protocol):
     def set_access_key_active(self, user: str, key_id: str, active: bool) -> None: ...
 
     def server_time(self) -> datetime:
-        """IAM's own clock (the Date header of an answer): the cutoff for session revocation."""
+        """AWS's own clock (the Date header of an STS answer: STS stamps the sessions), in whole seconds: the cutoff for
+        session revocation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,7 @@ class AwsAccount:
     ec2: Ec2
     parameters: Parameters
     cloudtrail: CloudTrail
+    account: str = ""  # its twelve digits: "not there" is an answer only in the account that was meant
 
 
 # Agents' side ---------------------------------------------------------------------------------------------------
