@@ -50,6 +50,18 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return _database(url, f"test_{os.getpid()}_{next(_numbers)}", f"TEMPLATE {template}")
 
 
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """A moto server of this test run: the endpoint of every AWS service. Tests share it: name things apart."""
+    from moto.server import ThreadedMotoServer  # here: it takes two seconds
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
 @pytest.fixture
 def clock() -> SimClock:
     return SimClock(datetime(2026, 1, 5, 10, tzinfo=UTC))

@@ -178,7 +178,7 @@ class AwsApi:
             return self._answered(error, service, what)
         if isinstance(error, _NO_CREDENTIAL):
             return Denied(self.system, f"no usable AWS credentials for {what}: {error}")
-        if isinstance(error, aws.HTTPClientError):
+        if isinstance(error, aws.HTTPClientError | aws.ConnectionError):  # botocore has two families of them
             sent = not isinstance(error, _NEVER_SENT)
             return Unavailable(self.system, f"no answer to {what}: {error}", sent=sent)
         return Rejected(self.system, f"{what} could not be asked: {error}")

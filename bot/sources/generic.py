@@ -36,11 +36,10 @@ from bot.errors import BadAlert
 from bot.sources import identity
 from bot.sources.fields import NAMES, digest, kind, moment, severity, wrong
 
-FIELDS = frozenset(
-    ("alerts", "uid", "rule", "severity", "time", "agent", "actors", "resources", "labels", "types", "resolved")
-    + ("title", "message", "account", "region")
-)
 NEEDED = ("rule", "time")
+PLACES = ("alerts", "actors", "resources", "labels", "types", "resolved")
+TEXTS = ("uid", "severity", "agent", "title", "message", "account", "region")
+FIELDS = frozenset((*NEEDED, *PLACES, *TEXTS))
 # OCSF's own numbers. A number over 6 is of a scale that only severity_map can know: unknown.
 SEVERITIES = {**NAMES, **{str(n): n for n in range(7)}, "7": 0}
 
