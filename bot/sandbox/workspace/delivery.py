@@ -113,7 +113,7 @@ class Post:
         if connection is None:
             return False
         if self._workspace.take_delivery_fault("disconnect"):
-            await self._cut(connection)
+            await self._refresh(connection)
             delivery.attempts -= 1
             return await self._attempt(delivery)
         envelope_id = str(uuid.uuid4())
@@ -169,10 +169,10 @@ class Post:
         self._connections.rotate(-1)
         return self._connections[-1]
 
-    async def _cut(self, connection: _Connection) -> None:
+    async def _refresh(self, connection: _Connection) -> None:
+        """Tells the client to come back on a new connection; this one gets nothing more."""
         self._drop(connection)
         await connection.socket.send_json({"type": "disconnect", "reason": "refresh_requested"})
-        await connection.socket.close()
 
     def _drop(self, connection: _Connection) -> None:
         if connection in self._connections:

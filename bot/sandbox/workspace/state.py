@@ -75,8 +75,8 @@ class Workspace:
 
     def fault(self, name: str, method: str = "*", times: int = 1, retry_after: float = 1.0) -> None:
         """Trouble by name. For the next `times` calls of a method: `ratelimited` (429), `missing_scope`, `down` (503),
-        `lost` (carried out, then 503). For the next `times` deliveries: `duplicate`, `disconnect` (the socket is
-        closed and the delivery goes to another)."""
+        `lost` (carried out, then 503). For the next `times` deliveries: `duplicate`, `disconnect` (the client is
+        told to come back on a new connection, and gets the delivery there)."""
         errors: Mapping[str, SystemFailure] = {
             "ratelimited": Unavailable("slack", "ratelimited", retry_after=retry_after),
             "missing_scope": Denied("slack", "missing_scope"),
