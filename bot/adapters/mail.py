@@ -63,15 +63,17 @@ class SmtpPager:
             mail["To"] = Address(addr_spec=message.address)
         except (ValueError, MessageError, IndexError) as error:
             raise Rejected(self._name, f"the e-mail address of {message.person} is not valid") from error
-        mail["Subject"] = " ".join(message.subject.split())  # a header is one line
+        # A header is one line; and a control character or lone surrogate must not keep a page from leaving.
+        mail["Subject"] = " ".join(_carried(message.subject).split())
+        body = _carried(message.body)
         mail["Date"] = self._clock.now()
         mail["Message-ID"] = self._id(message.key)
         mail["References"] = self._id(message.incident)
         mail["Auto-Submitted"] = "auto-generated"
         mail["Importance"] = "high"
-        mail.set_content(message.body + (f"\n\nAcknowledge: {message.ack_url}\n" if message.ack_url else "\n"))
+        mail.set_content(body + (f"\n\nAcknowledge: {message.ack_url}\n" if message.ack_url else "\n"))
         link = f'<p><a href="{escape(message.ack_url)}">Acknowledge</a></p>' if message.ack_url else ""
-        mail.add_alternative(f"<pre>{escape(message.body)}</pre>{link}", subtype="html")
+        mail.add_alternative(f"<pre>{escape(body)}</pre>{link}", subtype="html")
         return mail
 
     def _id(self, key: str) -> str:
@@ -103,6 +105,10 @@ class SmtpPager:
                 return Rejected(self._name, why, retryable=error.smtp_code < 500)
             case _:
                 return Rejected(self._name, str(error))
+
+
+def _carried(text: str) -> str:
+    return "".join(sign if sign.isprintable() or sign in "\n\r\t" else "?" for sign in text)
 
 
 def _text(answer: bytes | str) -> str:

@@ -61,6 +61,8 @@ class WebhookPager:
     def _site(self, message: PageMessage) -> tuple[Site, str]:
         try:
             url = httpx.URL(message.address)
+            if url.userinfo:
+                raise ValueError("a secret in a URL ends up in logs")
             origin = f"{url.scheme}://{url.netloc.decode()}"
             with self._lock:
                 if origin not in self._sites:

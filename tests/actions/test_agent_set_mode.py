@@ -1,17 +1,20 @@
 import json
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from bot.actions.agent_set_mode import MOST_TURNS, SetMode
+from bot.adapters.gateway import HttpGateway
 from bot.domain.agent import Agent, AwsIdentity, Mode, VaultIdentity
 from bot.domain.outcome import Done, Failed, Grade, Pending
 from bot.errors import Denied, Unavailable
 from bot.ports import Ports
 from bot.sandbox.agents import SimGateway
 from bot.sandbox.clock import SimClock
+from bot.sandbox.gateway_server import GatewayServer
 from bot.sandbox.vault import SimVault
 from tests.actions.driver import drive, stage
 from tests.actions.estate import Enrolled, Parameters, account
@@ -344,3 +347,24 @@ def test_what_was_saved_survives_a_repeat_that_finds_its_own_order(estate: Estat
     again = stage(ACTION, estate.params(), estate.ports, key=KEY, so_far=first.so_far)
     assert isinstance(again, Done)
     assert set(again.undo["previous"].values()) == {"active"}
+
+
+# Against a real gateway -------------------------------------------------------------------------------------------
+
+
+def test_the_same_over_signed_http(estate: Estate):
+    with (
+        GatewayServer(estate.tools, "secret", estate.clock) as server,
+        closing(HttpGateway("tools", server.url, lambda: ["secret"], estate.clock, 0.3)) as gateway,
+    ):
+        estate.ports = replace(estate.ports, gateways={"tools": gateway, "mcp": estate.mcp})
+        done = estate.set(twice=True)
+        assert (done.grade, done.evidence["acknowledged"]) == (Grade.EFFECT, 4)
+        assert ACTION.verify(estate.params(), estate.ports).grade is Grade.EFFECT
+        assert ACTION.undo(estate.params(), estate.ports, undo=done.undo, key=UNDO).grade is Grade.CONFIG
+        assert estate.modes() == ["active"] * 4
+        estate.tools.hung = True
+        first = stage(ACTION, estate.params(), estate.ports, key="prod.1/INC-8/1.0")
+        waiting = stage(ACTION, estate.params(), estate.ports, key="prod.1/INC-8/1.0", so_far=first.so_far)
+        assert waiting.unavailable
+        assert estate.modes() == ["active", "shadow", "shadow", "shadow"]
