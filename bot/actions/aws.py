@@ -1,0 +1,134 @@
+"""What the `aws.*` actions share: which account, which role, which instance, and how long AWS takes to agree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from bot.domain.agent import Agent, AwsIdentity
+from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending
+from bot.domain.playbook import Param, Target
+from bot.ports import AwsAccount, Instance, Ports, Role, connected
+
+AGENT = Param("agent", doc="agent id; its `aws` section in agents.yaml names its roles, users and keys")
+CONNECTION = Param("connection", required=False, doc="AWS connection; the agent's own by default, else `aws`")
+INSTANCE = Param("instance", doc="EC2 instance id, or its ARN")
+
+PROPAGATION = timedelta(minutes=5)  # IAM takes effect within seconds as a rule, and AWS promises no bound
+_PATIENCE = timedelta(minutes=1)  # how long a change may take until it can be read back
+_AGAIN = timedelta(seconds=2)
+
+
+def identity(params: Mapping[str, Any], agent: Agent | None) -> AwsIdentity | None:
+    """The agent's `aws` section; None where it has none. ValueError for an unknown agent."""
+    if agent is None:
+        raise ValueError(f"no agent {params.get('agent')!r} in agents.yaml: what it holds in AWS is not known")
+    if agent.aws is None or not params.get("connection"):
+        return agent.aws
+    return replace(agent.aws, connection=params["connection"])
+
+
+def account(params: Mapping[str, Any], ports: Ports) -> AwsAccount:
+    return connected(ports.aws, params["connection"])
+
+
+def partition(known: AwsIdentity) -> str:
+    """`aws`, `aws-cn` or `aws-us-gov`: the second part of every ARN."""
+    for arn in known.roles:
+        return arn.split(":")[1]
+    return next((f"aws-{each}" for each in ("cn", "us-gov") if known.region.startswith(f"{each}-")), "aws")
+
+
+def protected(ports: Ports, *names: str) -> str:
+    """Why one of these must not be touched, or ''."""
+    return next(filter(None, (ports.directory.protected(name) for name in names if name)), "")
+
+
+# Roles ----------------------------------------------------------------------------------------------------------
+
+
+def role_targets(known: AwsIdentity, agent: str) -> Iterator[Target]:
+    for arn in dict.fromkeys(known.roles):
+        if not re.fullmatch(r"arn:[\w-]+:iam::\d{12}:role/\S+", arn):
+            raise ValueError(f"{arn!r} is no ARN of a role: correct aws.roles of {agent} in agents.yaml")
+        yield Target(f"iam-role:{arn}", {"agent": agent, "connection": known.connection, "role": arn}, known.connection)
+
+
+def role_name(arn: str) -> str:
+    return arn.rsplit("/", 1)[-1]
+
+
+def find_role(arn: str, aws: AwsAccount) -> Role | Done | Failed:
+    """The role, or why there is nothing to do or nothing that can be done."""
+    owner, name = arn.split(":")[4], role_name(arn)
+    if aws.account and owner != aws.account:
+        return Failed(False, f"{arn} is in account {owner}, the connection in {aws.account}: name the right connection")
+    if "/aws-service-role/" in arn:
+        return Failed(
+            False,
+            f"{name} is a service-linked role, which only its service can change: stop what runs in that service, or "
+            "deny it with a service control policy (aws:PrincipalArn)",
+        )
+    if name.startswith("AWSReservedSSO_"):
+        return Failed(
+            False,
+            f"{name} belongs to IAM Identity Center and cannot be changed in IAM: disable the user or remove the "
+            "assignment there, or deny it with a service control policy (aws:PrincipalArn)",
+        )
+    role = aws.iam.get_role(name)
+    if role is None:
+        return Done(Grade.CONFIG, {"role": arn}, nothing_held=f"account {owner} has no role {name}: it was deleted")
+    if role.arn != arn:
+        return Failed(False, f"the role of that name is {role.arn}, agents.yaml says {arn}: correct it")
+    return role
+
+
+# Instances ------------------------------------------------------------------------------------------------------
+
+
+def instance_target(params: Mapping[str, Any], agent: Agent | None) -> Target:
+    """ValueError where `instance` is neither an instance id nor the ARN of one."""
+    named = str(params.get("instance", ""))
+    found = re.fullmatch(r"(?:arn:[\w-]+:ec2:[\w-]*:(\d{12}):instance/)?(i-[0-9a-f]{8,17})", named)
+    if not found:
+        raise ValueError(f"{named!r} is no EC2 instance: give an id (i-0123456789abcdef0) or its ARN")
+    connection = params.get("connection") or (agent.aws.connection if agent and agent.aws else "aws")
+    concrete = {"instance": found[2], "account": found[1] or "", "connection": connection}
+    return Target(f"ec2-instance:{found[2]}", concrete, connection)
+
+
+def find_instance(params: Mapping[str, Any], aws: AwsAccount) -> Instance | Done | Failed:
+    """The instance, or why there is nothing to do or nothing that can be done. One that AWS does not know is no
+    evidence: it may run in another region."""
+    wanted, owner = params["instance"], params["account"]
+    if owner and aws.account and owner != aws.account:
+        return Failed(False, f"{wanted} is in account {owner}, the connection in {aws.account}: name the right one")
+    instance = aws.ec2.instance(wanted)
+    if instance is None:
+        return Failed(
+            False,
+            f"connection {params['connection']} knows no instance {wanted}: it ended over an hour ago, or it runs in "
+            "another region or account (then name its connection)",
+        )
+    if instance.state == "terminated":
+        return Done(Grade.CONFIG, {"instance": wanted, "state": "terminated"}, nothing_held=f"{wanted} is terminated")
+    return instance
+
+
+# Reading back ---------------------------------------------------------------------------------------------------
+
+
+def settled(
+    seen: Done | None, now: datetime, so_far: Mapping[str, Any], undo: Mapping[str, Any], target: str, why: str
+) -> Outcome:
+    """Done as soon as the change can be read back, which is tried for a minute. After that Done too, but `unverified`:
+    the change was asked for, and a release must know how to take it back."""
+    if seen:
+        return replace(seen, undo=undo)
+    since = so_far.get("since", now.isoformat())
+    if now - datetime.fromisoformat(since) >= _PATIENCE:
+        return Done(Grade.UNVERIFIED, {"target": target, "why": why}, undo=undo)
+    return Pending(now + _AGAIN, {**so_far, "since": since}, f"{why}; looking again")

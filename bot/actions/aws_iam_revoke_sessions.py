@@ -1,0 +1,125 @@
+"""`aws.iam_revoke_sessions`: end the sessions that a role has now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+from bot.actions import Action, aws
+from bot.domain.agent import Agent
+from bot.domain.iam import UnknownPolicy, evaluate
+from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped
+from bot.domain.playbook import Target
+from bot.ports import Ports, Role
+
+POLICY = "AWSRevokeOlderSessions"  # the console's own name: one policy, however often it is done (they share a quota)
+_MARGIN = timedelta(seconds=30)  # between AWS's clocks
+_STAMP = "%Y-%m-%dT%H:%M:%SZ"
+
+
+class RevokeSessions(Action):
+    """Ends every session that the agent's roles have now: a policy on each role denies everything to credentials issued
+    before this moment. Sessions assumed later work again, so cut what lets the agent assume the role first (its access
+    key, its Vault role). AWS needs up to five minutes until the last of them is refused: `alive_until`. Releasing
+    restores the policy that was there before, or removes ours. Service-linked and Identity Center roles are refused."""
+
+    id = "aws.iam_revoke_sessions"
+    params = (aws.AGENT, aws.CONNECTION)
+    outputs = ("role", "policy", "cutoff", "alive_until", "older_sessions", "target", "why")
+    permissions: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "aws": ("iam:GetRole", "iam:GetRolePolicy", "iam:PutRolePolicy", "iam:DeleteRolePolicy")
+    }
+    example = 'uses: aws.iam_revoke_sessions\nwith: {agent: "${{ agent.id }}"}\ncontains: true\n'
+    containing = True
+    best_grade = Grade.CONFIG
+
+    def targets(self, params: Mapping[str, Any], agent: Agent | None) -> tuple[Target, ...]:
+        known = aws.identity(params, agent)
+        return tuple(aws.role_targets(known, agent.id)) if known and agent else ()
+
+    def run(
+        self,
+        params: Mapping[str, Any],
+        ports: Ports,
+        *,
+        key: str,  # noqa: ARG002 - the policy overwrites itself
+        so_far: Mapping[str, Any] | None = None,
+    ) -> Outcome:
+        arn, account, now = params["role"], aws.account(params, ports), ports.clock.now()
+        if why := aws.protected(ports, f"iam-role:{arn}", params["agent"]):
+            return Skipped(why)
+        role, name = aws.find_role(arn, account), aws.role_name(arn)
+        if not isinstance(role, Role):
+            return role
+        if so_far is None:
+            before = account.iam.get_role_policy(name, POLICY)
+            return Pending(now, {"before": before}, f"saved how {name} was")
+        if "cutoff" not in so_far:  # taken now and not before: nothing issued meanwhile may slip through
+            cutoff = (account.iam.server_time() + _MARGIN).strftime(_STAMP)
+            account.iam.put_role_policy(name, POLICY, _deny_older(cutoff))
+            so_far = {**so_far, "cutoff": cutoff}
+        seen = self.verify(params, ports)
+        if seen and seen.evidence["cutoff"] < so_far["cutoff"]:  # an older one, read from a replica that lags behind
+            seen = None
+        undo = {"before": so_far["before"]}
+        return aws.settled(seen, now, so_far, undo, arn, f"{POLICY} was put on {name} but cannot be read back")
+
+    def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:
+        arn = params["role"]
+        document = aws.account(params, ports).iam.get_role_policy(aws.role_name(arn), POLICY)
+        cutoff = _cutoff(document)
+        if document is None or cutoff is None:
+            return None
+        evidence = {
+            "role": arn,
+            "policy": POLICY,
+            "cutoff": cutoff.strftime(_STAMP),
+            "alive_until": (cutoff - _MARGIN + aws.PROPAGATION).strftime(_STAMP),
+            "older_sessions": "explicitDeny",
+        }
+        return Done(Grade.CONFIG, evidence) if _denies(document, cutoff - timedelta(seconds=1)) else None
+
+    def undo(
+        self,
+        params: Mapping[str, Any],
+        ports: Ports,
+        *,
+        undo: Mapping[str, Any],
+        key: str,  # noqa: ARG002 - repeatable
+    ) -> Outcome:
+        name, iam, before = aws.role_name(params["role"]), aws.account(params, ports).iam, undo["before"]
+        if iam.get_role(name) is None:
+            return Done(Grade.CONFIG, {"role": params["role"]}, nothing_held=f"role {name} was deleted since")
+        if before is None:
+            iam.delete_role_policy(name, POLICY)
+        else:
+            iam.put_role_policy(name, POLICY, before)
+        if iam.get_role_policy(name, POLICY) != before:
+            return Failed(True, f"AWS took the call, but {POLICY} of {name} is not what it was before")
+        return Done(Grade.CONFIG, {"role": params["role"], "policy": POLICY})
+
+
+def _deny_older(cutoff: str) -> dict[str, Any]:
+    older = {"DateLessThan": {"aws:TokenIssueTime": cutoff}}
+    statement = {"Effect": "Deny", "Action": ["*"], "Resource": ["*"], "Condition": older}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def _cutoff(document: Mapping[str, Any] | None) -> datetime | None:
+    """The cutoff of a policy as written here or by the console; None for any other."""
+    match document:
+        case {"Statement": [{"Condition": {"DateLessThan": {"aws:TokenIssueTime": str(cutoff)}}}]}:
+            try:
+                return datetime.strptime(cutoff.replace(".000Z", "Z"), _STAMP).replace(tzinfo=UTC)
+            except ValueError:
+                return None
+    return None
+
+
+def _denies(document: Mapping[str, Any], issued: datetime) -> bool:
+    """Offline, as AWS would judge a session of that time; only a Deny of everything covers an action nobody knows."""
+    try:
+        return evaluate([document], "any:Action", "arn:any", {"aws:TokenIssueTime": issued}) == "explicitDeny"
+    except UnknownPolicy:
+        return False
