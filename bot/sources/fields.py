@@ -144,9 +144,8 @@ def moment(value: Json, where: str) -> datetime:
         if isinstance(value, str) and re.fullmatch(r"\d{9,20}(?:\.\d{1,9})?", value):
             value = float(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            while abs(value) >= 1e11:
-                value /= 1000
-            return datetime.fromtimestamp(value, UTC)
+            unit = next((unit for unit in (1, 1e3, 1e6, 1e9) if abs(value) / unit < 1e11), 1)
+            return datetime.fromtimestamp(value / unit, UTC)
         if isinstance(value, str) and len(value) <= 64:
             at = datetime.fromisoformat(value)
             if at.tzinfo is not None:
