@@ -287,6 +287,7 @@ class PageMessage:
     ack_url: str = ""
     actions: tuple[str, ...] = ()  # Slack buttons: "acknowledge"
     blocks: tuple[Mapping[str, Any], ...] = ()  # Slack only
+    again: bool = False  # an earlier send may have left before a crash: a way that keeps a trace looks for it first
 
 
 class Pager(Protocol):

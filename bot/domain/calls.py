@@ -13,6 +13,9 @@ from bot.domain.playbook import Retry
 from bot.domain.record import PlannedCall, RunAction, Verb
 
 
+MAX_WAIT = timedelta(seconds=30)  # between two tries of a system that does not answer
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A planned call and how far it got. `decision` is the outstanding decision's id ('' when none is out)."""
@@ -25,6 +28,7 @@ class Call:
     so_far: Mapping[str, Any] | None = None
     outcome: Outcome | None = None  # the latest
     again_at: datetime | None = None
+    waits: int = 0  # answers in a row that were no answers: the system could not be reached
     final: bool = False
     undo: Mapping[str, Any] | None = None
 
@@ -43,11 +47,13 @@ class Call:
         after = replace(self, decision="", outcome=outcome, again_at=None, final=False)
         match outcome:
             case Done(undo=undo):
-                return replace(after, final=True, undo=undo if self.undo is None else self.undo)
+                return replace(after, waits=0, final=True, undo=undo if self.undo is None else self.undo)
             case Pending(check_at=check_at, so_far=so_far, unavailable=unavailable):
                 # Waiting for an unreachable system uses up no attempt and keeps what the stage before had saved.
                 kept = self.so_far if unavailable and not so_far else so_far
-                return replace(after, so_far=kept, again_at=max(check_at, at))
+                waits = self.waits + 1 if unavailable else 0
+                patience = min(MAX_WAIT, timedelta(seconds=2 ** min(waits, 5))) if unavailable else timedelta(0)
+                return replace(after, so_far=kept, waits=waits, again_at=max(check_at, at + patience))
             case Failed(retryable=True) if self.attempts + 1 < retry.attempts:
                 delay = retry_delay(retry, self.attempts + 1, self.decision)
                 return replace(after, attempts=self.attempts + 1, again_at=at + delay)

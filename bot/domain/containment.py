@@ -269,6 +269,11 @@ def _run(target: Target, control: Control, hold: Hold | None, id: str) -> RunAct
     )
 
 
+def is_final(target: Target, outcome: Outcome, at: datetime) -> bool:
+    """Whether this answer ends the call under way."""
+    return target.call is None or target.call.settled(outcome, at, _retry(target.running)).final
+
+
 def _retry(hold: Hold | None) -> Retry:
     if hold is None:
         return Retry()

@@ -109,6 +109,7 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.FALSE_POSITIVE: frozenset({Status.INVESTIGATING}),
 }
 OVER = frozenset({Status.RESOLVED, Status.REVIEWED, Status.FALSE_POSITIVE})
+NEWS_KEPT = 100
 SURVIVES_RESOLVE = "phase:review"
 
 
@@ -163,6 +164,7 @@ class Incident:
     agent: Agent | None = None
     roster: Roster = field(default_factory=dict)
     alerts: int = 0
+    news: tuple[datetime, ...] = ()  # when the latest alerts were taken in
     repeats: int = 0
     steps: Mapping[str, StepRun] = field(default_factory=dict)
     approvals: Mapping[str, Approval] = field(default_factory=dict)
@@ -378,7 +380,7 @@ def _facts(incident: Incident, event: Event, at: datetime) -> Incident:
         case Opened():
             return _begin(incident, event, at)
         case AlertReceived():
-            return replace(incident, alerts=incident.alerts + 1)
+            return replace(incident, alerts=incident.alerts + 1, news=(*incident.news[-NEWS_KEPT:], at))
         case AlertsCounted(count=count):
             return replace(incident, repeats=incident.repeats + count)
         case RosterResolved(roster=roster):

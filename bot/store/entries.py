@@ -167,6 +167,15 @@ class Entries(Session):
         row = row or self._row("SELECT key, incident FROM open_keys WHERE key = :key", {"key": key})
         return row[1] if row else None
 
+    def open_keys(self, prefix: str) -> tuple[str, ...]:
+        """The open incidents whose key begins so."""
+        self._settle(tables.open_keys)
+        rows = self._rows(
+            "SELECT incident FROM open_keys WHERE substr(key, 1, :length) = :prefix ORDER BY incident",
+            {"length": len(prefix), "prefix": prefix},
+        )
+        return tuple(row[0] for row in rows)
+
     def drop_open_keys(self, incident: str) -> None:
         self._must_write()
         self._settle(tables.open_keys)
@@ -185,7 +194,7 @@ class Entries(Session):
             raise RecordBroken("the digest does not fit the bytes")
         identity = self._identity
         identity.signer.verify(body, signature, signed_by)
-        fields = json.loads(body)
+        fields = seal.parse(text)
         time = datetime.fromisoformat(fields["at"])
         columns = {"stream": stream, "version": version, "type": kind, "schema": schema, "rules": rules}
         owner = {"install": identity.install, "mode": identity.mode}

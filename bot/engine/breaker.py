@@ -1,0 +1,34 @@
+"""A circuit breaker per system: a system that keeps not answering is left alone for a while, and nothing queues up on
+it. While it is open its calls wait as `Pending`; no attempt is used up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Breaker:
+    """`now` is any monotonic seconds. After `limit` failures in a row it opens for `cool` seconds; then one tries."""
+
+    limit: int = 5
+    cool: float = 10.0
+    failures: int = 0
+    opened_at: float | None = None
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next try; 0 when a call may go. The first call after the cooling goes alone."""
+        if self.opened_at is None:
+            return 0.0
+        left = self.opened_at + self.cool - now
+        if left > 0:
+            return left
+        self.opened_at = now  # half open: whoever else comes waits for this one's answer
+        return 0.0
+
+    def answered(self) -> None:
+        self.failures, self.opened_at = 0, None
+
+    def failed(self, now: float) -> None:
+        self.failures += 1
+        if self.failures >= self.limit:
+            self.opened_at = now

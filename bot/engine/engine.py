@@ -1,0 +1,173 @@
+"""The engine as a whole: what the doors call, and how it starts, shares the work with its peers, and stops."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+from bot.domain.incident import Incident, fold
+from bot.domain.record import Entry, Opened
+from bot.engine.intake import tell_repeats
+from bot.engine.performer import Performer
+from bot.engine.responder import Effects, Responder
+from bot.engine.timers import Timers
+from bot.engine.world import World
+from bot.engine.writer import Writer
+from bot.errors import FiredoorError, Refused
+from bot.store import Store
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+TICK = 0.4  # seconds between looks at peers, leases and postponed decisions
+TELL = timedelta(minutes=1)
+CLAIM = 500
+
+
+class Engine:
+    """Threads and timers run between `start` and `stop`. Without `start` (drills) everything happens on the caller's
+    thread: `writer.submit` commits at once, `settle` carries out what waits and rings what is due."""
+
+    def __init__(self, store: Store, world: World, *, threads: bool = True) -> None:
+        self.store, self.world = store, world
+        self.performer = Performer(store, world, lambda: self.writer, threads=threads)
+        self.writer = Writer(store, world, self._effects)
+        self.timers = Timers(store, self.wake) if threads else None
+        self._stopping = threading.Event()
+        self._ticker: threading.Thread | None = None
+        self._told: datetime | None = None
+
+    # Life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Joins the replicas, takes over what a former process left, and wakes what is overdue."""
+        self.store.join(self.world.replica, self.world.lease)
+        self.writer.start()
+        self._claim()
+        if self.timers:
+            self.timers.start()
+        self._ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
+        self._ticker.start()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 50)  # long pauses come from collecting what never dies
+
+    def stop(self) -> None:
+        """Finishes what is under way; what is not done is handed to the next process."""
+        self._stopping.set()
+        if self._ticker:
+            self._ticker.join()
+        if self.timers:
+            self.timers.stop()
+        self.performer.stop()
+        try:
+            self.writer.submit(lambda responder: responder.tx.disown(self.world.replica)).result(5)
+        except (FiredoorError, TimeoutError) as error:
+            log.warning("claims could not be handed back, their lease will run out: %s", error)
+        self.writer.stop()
+        self.store.leave(self.world.replica)
+        gc.unfreeze()
+
+    def _tick(self) -> None:
+        while not self._stopping.wait(TICK):
+            try:
+                self.performer.give_up_late()
+                self.store.renew(self.world.replica, self.world.lease)
+                self._claim()
+                self._tell()
+            except FiredoorError as error:
+                log.warning("the store does not answer: %s", error)
+            except Exception:  # the ticker is the heartbeat: it must outlive any one fault
+                log.exception("a tick failed")
+
+    def _claim(self) -> None:
+        """Takes decisions that nobody holds, that were postponed until now, or whose replica is gone."""
+        dead = tuple(replica for replica in self.store.dead_replicas() if replica != self.world.replica)
+        lease = timedelta(seconds=self.world.lease)
+
+        def claim(responder: Responder) -> None:
+            until = responder.now + lease
+            responder.tx.renew_leases(self.world.replica, until)
+            claims = responder.tx.claim(self.world.replica, until, CLAIM, dead=dead)
+            responder.effects.claims.extend(claims)
+
+        self.writer.submit(claim).result(30)
+
+    def _tell(self) -> None:
+        now = self.world.ports.clock.now()
+        if self._told is None or now - self._told >= TELL / 4 or now < self._told:
+            self._told = now
+            self.writer.submit(tell_repeats, urgent=False)
+
+    def _effects(self, effects: Effects) -> None:
+        self.performer.accept(effects.claims)
+        if self.timers:
+            for stream, at in effects.wakes.items():
+                self.timers.arm(stream, at)
+
+    # What the doors call ----------------------------------------------------------------------------------------
+
+    def submit(self, job: Callable[[Responder], T], *, urgent: bool = True) -> Future[T]:
+        return self.writer.submit(job, urgent=urgent)
+
+    def wake(self, stream: str) -> None:
+        """Something may be due. A failure is logged and met again by the next sweep."""
+        future = self.writer.submit(lambda responder: responder.wake(stream))
+        future.add_done_callback(_log_failure)
+
+    def incident(self, id: str) -> Incident:
+        """The state as the store has it now."""
+        with self.store.reading() as tx:
+            return Responder(tx, self.world, lambda _: None).incident(id)
+
+    def entries(self, id: str) -> tuple[Entry, ...]:
+        with self.store.reading() as tx:
+            return tx.read(id)
+
+    def replay(self, id: str) -> Incident:
+        """Folds the verified record again. Raises RecordBroken."""
+        entries = self.entries(id)
+        if not entries or not isinstance(entries[0].event, Opened):
+            raise Refused("no_such_incident", f"There is no incident {id!r}. See: firedoor incident list")
+        with self.store.reading() as tx:
+            frozen = self.world.rulebook.frozen(entries[0].event.pins, tx.pinned)
+        return fold(Incident(id, frozen), entries)
+
+    # Without threads --------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Carries out what waits and rings what is due now, until both are quiet."""
+        for _ in range(10_000):
+            done = self.performer.run_waiting()
+            with self.store.reading() as tx:
+                due = tx.due(tx.now(), 1_000)
+            for stream, _at in due:
+                self.writer.submit(partial(Responder.wake, stream=stream)).result()
+            self.writer.submit(self._take_postponed).result()
+            if not done and not due and not self.performer.waiting:
+                return
+        raise RuntimeError("the engine does not come to rest")
+
+    def _take_postponed(self, responder: Responder) -> None:
+        until = responder.now + timedelta(seconds=self.world.lease)
+        responder.effects.claims.extend(responder.tx.claim(self.world.replica, until, CLAIM))
+
+    def next_moment(self) -> datetime | None:
+        """When something happens next if nobody does anything."""
+        with self.store.reading() as tx:
+            rows = tx.due(datetime.max.replace(tzinfo=tx.now().tzinfo), 1)
+            postponed = tx.next_queued_at()
+        moments = [at for _, at in rows] + ([postponed] if postponed else [])
+        return min(moments, default=None)
+
+
+def _log_failure(future: Future[Any]) -> None:
+    error = future.exception()
+    if error is not None and not isinstance(error, Refused):
+        log.warning("a wake-up failed, the next sweep meets it again: %s", error)

@@ -1,0 +1,209 @@
+"""An alert finds its place: a repeat is counted, news joins the open incident, anything else opens one."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from bot.config.settings import Settings
+from bot.domain.agent import Agent
+from bot.domain.alert import Alert, AlertText, Sev
+from bot.domain.classification import UNCLASSIFIED
+from bot.domain.incident import Incident
+from bot.domain.placement import key_of, severity_of
+from bot.domain.record import AlertReceived, AlertsCounted, Opened, Timers
+from bot.domain.source import SourceRules
+from bot.engine.responder import Responder
+from bot.errors import Refused
+
+NEWS_A_MINUTE = 30  # alerts that become entries of one incident; the rest of a flood is counted
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of an alert. `status`: opened | attached | repeated | ignored. `why` answers "why deduplicated?"."""
+
+    alert: str
+    status: str
+    incident: str
+    why: str
+
+
+def receive(responder: Responder, alert: Alert, source: SourceRules, body: bytes) -> Receipt:
+    """`body` is what is kept of the raw alert, redacted already; the alert's own text too."""
+    tx, now = responder.tx, responder.now
+    agent, alert, distrust = _resolve(responder, alert, source)
+    dedup = alert.dedup_key()
+    id = alert_id(alert)
+    if not alert.resolved:
+        hit = tx.repeat(dedup, now)
+        if hit:
+            tx.save_alert(id, source.name, dedup, hit.incident, now, body, alert.uid)
+            why = (
+                f"the same product, rule, agent and resources as an alert of {hit.first:%Y-%m-%d %H:%M:%S} UTC; "
+                f"number {hit.count}, counted until {hit.window_end:%H:%M:%S}"
+            )
+            return Receipt(id, "repeated", hit.incident, why)
+    choice = responder.world.rulebook.choose(alert, alert.text, agent, alert.types)
+    key = key_of(alert, choice.type)
+    open_incident = tx.open_key(key)
+    if open_incident is None and alert.resolved:
+        tx.save_alert(id, source.name, dedup, None, now, body, alert.uid)
+        return Receipt(id, "ignored", "", "the source says that it is over, and no incident is open for it")
+    window_end = now + responder.world.config.settings.intake.dedup_window
+    if open_incident:
+        receipt = _attach(responder, open_incident, alert, id)
+        if not alert.resolved:
+            tx.remember(dedup, open_incident, now, window_end)
+        tx.save_alert(id, source.name, dedup, open_incident, now, body, alert.uid)
+        return receipt
+    incident = f"INC-{tx.next_number('incident')}"
+    tx.take_open_key(key, incident)
+    tx.remember(dedup, incident, now, window_end)
+    pins, texts = responder.world.rulebook.pins(choice.type, choice.playbook)
+    for digest, (kind, text) in texts.items():
+        tx.pin(digest, kind, text)
+    severity = severity_of(alert, source)
+    settings = responder.world.config.settings
+    opened = Opened(
+        incident=incident,
+        mode=settings.mode,
+        type=choice.type,
+        severity=severity,
+        agent_uid=alert.agent_uid or "",
+        agent=agent,
+        alert=_factual(alert),
+        text=tx.put_text(incident, _text(alert.text)),
+        pins=pins,
+        roster=responder.world.config.people.roster(now),
+        initiator=source.owner,
+        contain=not distrust,
+        proposed=choice.proposed,
+        trigger_errors=tuple(error.partition(":")[0] for error in choice.errors),
+        linked=_linked(responder, agent, incident),
+        notify=settings.notify,
+        timers=timers(settings, severity),
+        why="; ".join(part for part in (choice.why, distrust) if part),
+    )
+    tx.save_alert(id, source.name, dedup, incident, now, body, alert.uid)
+    responder.open(responder.world.rulebook.frozen(pins, tx.pinned), opened)
+    return Receipt(id, "opened", incident, opened.why)
+
+
+def declare(
+    responder: Responder, *, by: str, type: str, severity: Sev, agent_id: str, title: str, message: str, contain: bool
+) -> Incident:
+    """A person opens an incident; the playbook of its type runs. `contain`: this person may start cuts themselves, else
+    each is put to the approvers."""
+    tx, now, world = responder.tx, responder.now, responder.world
+    agent = world.ports.directory.agent(agent_id) if agent_id else None
+    if agent_id and agent is None:
+        raise Refused("no_such_agent", f"There is no agent {agent_id!r} in agents.yaml.")
+    type = type or UNCLASSIFIED
+    if type not in world.config.matrices:
+        raise Refused("no_such_type", f"There is no incident type {type!r}. Known: {', '.join(world.config.matrices)}.")
+    key = f"{agent_id}|{type}" if agent_id else ""
+    if key and (already := tx.open_key(key)):
+        raise Refused("already_open", f"{already} is open for {agent_id} and {type} already.")
+    incident = f"INC-{tx.next_number('incident')}"
+    if key:
+        tx.take_open_key(key, incident)
+    playbook = world.rulebook.for_type(type)
+    pins, texts = world.rulebook.pins(type, playbook)
+    for digest, (kind, text) in texts.items():
+        tx.pin(digest, kind, text)
+    opened = Opened(
+        incident=incident,
+        mode=world.config.settings.mode,
+        type=type,
+        severity=severity,
+        agent_uid=agent_id,
+        agent=agent,
+        alert=None,
+        text=tx.put_text(incident, _text(AlertText(title, message))),
+        pins=pins,
+        roster=world.config.people.roster(now),
+        initiator=by,
+        declared_by=by,
+        contain=contain and not (agent_id and world.ports.directory.protected(agent_id)),
+        linked=_linked(responder, agent, incident),
+        notify=world.config.settings.notify,
+        timers=timers(world.config.settings, severity),
+        why="declared by a person",
+    )
+    return responder.open(world.rulebook.frozen(pins, tx.pinned), opened)
+
+
+def tell_repeats(responder: Responder) -> None:
+    """At most one summary a minute and kind of news, so that a storm is cheap and loses no count."""
+    for repeats in responder.tx.unreported(responder.now - timedelta(minutes=1)):
+        event = AlertsCounted(repeats.dedup_key, repeats.count, repeats.first, repeats.last, repeats.total)
+        responder.append(repeats.incident, event)
+        responder.tx.mark_reported(repeats.dedup_key, responder.now, repeats.incident)
+
+
+def alert_id(alert: Alert) -> str:
+    """The same alert delivered twice is kept once."""
+    parts = (alert.source, alert.uid, alert.time.isoformat())
+    return "al-" + hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:24]
+
+
+def timers(settings: Settings, severity: Sev) -> Timers:
+    return Timers(
+        containment=settings.deadlines.containment.total_seconds(),
+        containment_repeat=settings.deadlines.containment_repeat.total_seconds(),
+        ack_ttl=settings.ack_ttl[severity].total_seconds(),
+    )
+
+
+def _resolve(responder: Responder, alert: Alert, source: SourceRules) -> tuple[Agent | None, Alert, str]:
+    """Which agent the alert is about, and why its word must not contain by itself ('' where it may)."""
+    directory = responder.world.ports.directory
+    agent = directory.agent(alert.agent_uid) if alert.agent_uid else None
+    if agent is None and alert.actors:
+        agent = directory.by_actor(alert.actors)
+    if agent:
+        alert = replace(alert, agent_uid=agent.id)
+    named = (agent.id if agent else "", alert.agent_uid or "", *alert.actors, *(r.uid for r in alert.resources))
+    protected = next((why for name in named if name and (why := directory.protected(name))), "")
+    if not source.may_contain:
+        return agent, alert, f"the source {source.name} may only propose"
+    if protected:
+        return agent, alert, f"only proposed: {protected}"
+    if agent and not source.speaks_of(agent.id):
+        return agent, alert, f"the source {source.name} may not speak of {agent.id}"
+    return agent, alert, ""
+
+
+def _attach(responder: Responder, incident: str, alert: Alert, id: str) -> Receipt:
+    """News for an open incident; past the first of a minute a flood is counted under one key."""
+    now = responder.now
+    flood = f"flood:{incident}"
+    state = responder.incident(incident)
+    if sum(at > now - timedelta(minutes=1) for at in state.news) >= NEWS_A_MINUTE:
+        if responder.tx.repeat(flood, now) is None:
+            responder.tx.remember(flood, incident, now, now + timedelta(hours=1))
+        return Receipt(id, "attached", incident, "counted: more news than is told of one by one")
+    why = f"{state.id} is open for this agent and type"
+    if alert.resolved:
+        why = "the source says that it is over"
+    text = responder.tx.put_text(incident, _text(alert.text))
+    responder.append(incident, AlertReceived(_factual(alert), text, why))
+    return Receipt(id, "attached", incident, why)
+
+
+def _linked(responder: Responder, agent: Agent | None, incident: str) -> tuple[str, ...]:
+    """Other open incidents of the same agent (semantics 1)."""
+    if agent is None:
+        return ()
+    return tuple(other for other in responder.tx.open_keys(f"{agent.id}|") if other != incident)
+
+
+def _factual(alert: Alert) -> Alert:
+    """Without the text, which is hostile and personal and stays in its artefact (semantics 3)."""
+    return replace(alert, text=AlertText(), unmapped={})
+
+
+def _text(text: AlertText) -> str:
+    return f"{text.title}\n\n{text.message}".strip()

@@ -1,0 +1,303 @@
+"""Admit, append, advance: the only way into the record, inside one write transaction.
+
+A `Responder` lives as long as its transaction. It loads streams, appends events to them, carries out the decisions that
+belong to the same commit (permits, holds, withdrawals) and puts the others into the outbox, already claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import cast
+
+from bot.domain import containment, response
+from bot.domain import incident as incidents
+from bot.domain.containment import Target
+from bot.domain.incident import Frozen, Incident, StepStatus
+from bot.domain.outcome import Outcome, Skipped
+from bot.domain.record import (
+    ActionSettled,
+    AgentResolved,
+    ApprovalGiven,
+    AskPermit,
+    DeadlinePassed,
+    Decision,
+    Deferred,
+    EndPermit,
+    Event,
+    HoldPlaced,
+    HoldReleased,
+    Opened,
+    Permitted,
+    PlaceHold,
+    PlanStep,
+    Queued,
+    ReleaseHold,
+    RosterResolved,
+    RunAction,
+    StatusChanged,
+    Verb,
+    Withdraw,
+)
+from bot.engine.limits import answer
+from bot.engine.world import World
+from bot.errors import RecordBroken, Refused
+from bot.store import Claim, StreamRow, Transaction
+
+State = Incident | Target
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A stream as last committed by this process."""
+
+    state: State
+    at: datetime
+    digest: str
+
+
+@dataclass(slots=True)
+class Effects:
+    """What a committed transaction leaves to do outside of it."""
+
+    claims: list[Claim] = field(default_factory=list)
+    withdrawn: set[str] = field(default_factory=set)
+    wakes: dict[str, datetime | None] = field(default_factory=dict)
+
+
+PRIORITY: Mapping[str, int] = {
+    "Page": 0,
+    "RunAction": 1,
+    "AskApproval": 2,
+    "Notify": 3,
+    "Post": 4,
+    "DraftDocument": 5,
+}
+OPEN_STREAMS = "INC-"
+
+
+class Responder:
+    def __init__(self, tx: Transaction, world: World, known: Callable[[str], Known | None]) -> None:
+        self.tx, self.world, self._known = tx, world, known
+        self.now = tx.now()
+        self.touched: dict[str, Known] = {}
+        self.effects = Effects()
+        self.writes = 0  # entries appended so far: what the writer asks before it lets a refused job pass
+
+    # Reading ----------------------------------------------------------------------------------------------------
+
+    def incident(self, id: str) -> Incident:
+        """Refused where there is none of this id."""
+        state = self._state(id)
+        if not isinstance(state, Incident):
+            raise Refused("no_such_incident", f"There is no incident {id!r}. See: firedoor incident list")
+        return state
+
+    def target(self, id: str) -> Target:
+        state = self._state(id)
+        return state if isinstance(state, Target) else Target(id)
+
+    def _state(self, stream: str) -> State | None:
+        found = self.touched.get(stream) or self._known(stream)
+        if found is None:
+            found = self._load(stream)
+            if found is None:
+                return None
+        self.touched.setdefault(stream, found)
+        return found.state
+
+    def _load(self, stream: str) -> Known | None:
+        entries = self.tx.read(stream)
+        if not entries:
+            return None
+        state: State
+        if isinstance(entries[0].event, Opened):
+            frozen = self.world.rulebook.frozen(entries[0].event.pins, self.tx.pinned)
+            state = incidents.fold(Incident(stream, frozen), entries)
+        else:
+            state = Target(stream)
+            for entry in entries:
+                state = containment.take(containment.apply(state, entry.event, entry.at), entry.decisions)
+        return Known(state, entries[-1].at, entries[-1].digest)
+
+    # Appending --------------------------------------------------------------------------------------------------
+
+    def open(self, frozen: Frozen, opened: Opened) -> Incident:
+        return self._append(Incident(opened.incident, frozen), opened)
+
+    def append(self, id: str, event: Event) -> Incident:
+        """Takes one event into an incident's record with everything that follows from it. Raises Refused."""
+        incident = self.incident(id)
+        incidents.admit(incident, event)
+        incident = self._resolve(incident, event)
+        return self._append(incident, event)
+
+    def _resolve(self, incident: Incident, event: Event) -> Incident:
+        """Live things are resolved at each event and recorded when they changed (law 8)."""
+        if incident.over or isinstance(event, RosterResolved | AgentResolved):
+            return incident
+        roster = self.world.config.people.roster(self.now)
+        if roster != incident.roster:
+            incident = self._append(incident, RosterResolved(roster))
+        if isinstance(event, ApprovalGiven):
+            agent = self.world.ports.directory.agent(incident.begun.agent_uid)
+            if agent != incident.agent:
+                incident = self._append(incident, AgentResolved(agent))
+                incidents.admit(incident, event)  # the plan they saw may be gone: then this refuses
+        return incident
+
+    def _append(self, incident: Incident, event: Event) -> Incident:
+        at = self._at(incident.id)
+        after, decisions = response.advance(incident, event, at)
+        self._write(incident.id, after, at, event, decisions)
+        if isinstance(event, StatusChanged) and after.over:
+            self.tx.drop_open_keys(incident.id)
+            self.tx.forget(incident.id)
+        for decision in decisions:
+            self._within(decision)
+        return self.incident(incident.id)
+
+    def _append_target(self, id: str, event: Event) -> tuple[Target, Target]:
+        before = self.target(id)
+        containment.admit(before, event)
+        at = self._at(id)
+        after, decisions = containment.advance(before, event, at)
+        self._write(id, after, at, event, decisions)
+        for decision in decisions:
+            self._queue(cast(RunAction, decision), id)
+        return before, after
+
+    def _at(self, stream: str) -> datetime:
+        """The database's time, but never before the stream's last entry (semantics 6)."""
+        known = self.touched.get(stream)
+        return max(self.now, known.at) if known else self.now
+
+    def _write(self, stream: str, state: State, at: datetime, event: Event, decisions: tuple[Decision, ...]) -> None:
+        self.writes += 1
+        known = self.touched.get(stream)
+        entry = self.tx.append(stream, state.version, at, event, decisions, previous=known.digest if known else "")
+        self.touched[stream] = Known(state, at, entry.digest)
+        due = incidents.next_deadline(state) if isinstance(state, Incident) else state.next_deadline
+        self.effects.wakes[stream] = due
+        self.tx.save_stream(_row(stream, state, due))
+
+    # Decisions of the same commit -------------------------------------------------------------------------------
+
+    def _within(self, decision: Decision) -> None:
+        match decision:
+            case PlanStep():
+                return
+            case PlaceHold(target=target, hold=hold, call=call):
+                self._append_target(target, HoldPlaced(target, hold, call))
+            case ReleaseHold():
+                self._release(decision)
+            case AskPermit():
+                self._permit(decision)
+            case EndPermit(incident=incident, group=group):
+                waiter = self.tx.end_group(incident, group)
+                if waiter:
+                    self._let_in(waiter[0], group)
+            case Withdraw(decisions=ids):
+                self.effects.withdrawn |= self.tx.dequeue(ids)
+            case _:
+                self._queue(decision, decision.incident)
+
+    def _release(self, decision: ReleaseHold) -> None:
+        event = HoldReleased(decision.target, decision.incident, decision.step, decision.by)
+        before, after = self._append_target(decision.target, event)
+        for action, control in before.controls.items():
+            mine = [c for c in control.claims if (c.hold.incident, c.hold.step) == (decision.incident, decision.step)]
+            for claim in mine:
+                left = after.controls[action]
+                held = containment.still_held(after, action, decision.incident)
+                if not held and not left.claims and (left.in_force or after.call):
+                    continue  # an undo is under way, or follows the call under way; it will answer
+                why = held or "nothing was in force"
+                if left.claims and not held:
+                    why = "still held by another step of this incident"
+                settled = ActionSettled(decision.id, decision.step, claim.call, Verb.UNDO, Skipped(why))
+                self._append(self.incident(decision.incident), settled)
+
+    def _permit(self, asked: AskPermit) -> None:
+        incident = self.incident(asked.incident)
+        why = answer(asked, incident, self)
+        event: Event = Permitted(asked.steps, asked.group) if not why else Deferred(asked.steps, why, asked.group)
+        self._append(incident, event)
+
+    def _let_in(self, id: str, group: str) -> None:
+        """The next waiter of a concurrency group. One whose steps no longer wait lets the one behind it in."""
+        incident = self.incident(id)
+        steps = tuple(
+            run.id
+            for run in incident.steps.values()
+            if run.status in (StepStatus.AWAITING_PERMIT, StepStatus.DEFERRED) and not incidents.is_held(incident, run)
+        )
+        if steps and not incident.over:
+            self._append(incident, Permitted(steps, group))
+            return
+        behind = self.tx.end_group(id, group)
+        if behind:
+            self._let_in(behind[0], group)
+
+    def _queue(self, decision: Queued, stream: str) -> None:
+        priority = PRIORITY[type(decision).__name__]
+        lease = self.now + timedelta(seconds=self.world.lease)
+        self.tx.enqueue(
+            decision, stream=stream, priority=priority, owner=self.world.replica, lease_until=lease, not_before=self.now
+        )
+        self.effects.claims.append(Claim(decision, stream, 1, self.now, self.now, priority, self.world.replica))
+
+    # Outcomes and the clock -------------------------------------------------------------------------------------
+
+    def settle(self, decision: RunAction, stream: str, outcome: Outcome, claims: int = 1) -> None:
+        """An action came back: it leaves the outbox and every stream it concerns is told, in one transaction."""
+        self.tx.dequeue((decision.id,))
+        event = ActionSettled(decision.id, decision.step, decision.call, decision.verb, outcome, reclaimed=claims - 1)
+        if stream.startswith(OPEN_STREAMS):
+            self.append(stream, event)
+            return
+        before = self.target(stream)
+        containment.admit(before, event)
+        waiting = before.waiting()
+        final = containment.is_final(before, outcome, self._at(stream))
+        self._append_target(stream, replace(event, final=final))
+        for incident, step, call in waiting:
+            self.append(incident, replace(event, step=step, call=call, final=final))
+
+    def settled(self, decision: Queued, event: Event) -> None:
+        """A page, post or paper came back."""
+        self.tx.dequeue((decision.id,))
+        self.append(decision.incident, event)
+
+    def wake(self, stream: str) -> None:
+        """Whatever is due now, earliest first; each is asked again, for the one before may have changed it."""
+        for _ in range(1_000):
+            state = self._state(stream)
+            if isinstance(state, Incident):
+                ripe = incidents.due(state, self._at(stream))
+                if not ripe:
+                    return
+                self.append(stream, ripe[0])
+            elif isinstance(state, Target) and state.next_deadline and state.next_deadline <= self._at(stream):
+                self._append_target(stream, DeadlinePassed("again", state.next_deadline))
+            else:
+                return
+        raise RecordBroken(f"{stream}: a thousand deadlines in one moment")
+
+
+def _row(stream: str, state: State, due: datetime | None) -> StreamRow:
+    if isinstance(state, Target):
+        return StreamRow(stream, "target", state.version, due, state.held, {})
+    opened = state.begun
+    summary = {
+        "type": opened.type,
+        "severity": opened.severity.name,
+        "status": str(state.status),
+        "containment": str(state.containment),
+        "agent": opened.agent_uid,
+        "opened_at": state.start.isoformat(),
+        "acked_by": state.acked_by,
+        "alerts": state.alerts,
+    }
+    return StreamRow(stream, "incident", state.version, due, not state.over, summary)

@@ -1,0 +1,58 @@
+"""What the engine is given: the live configuration, the ports, and a voice. Chosen once, in `wiring`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bot.actions import Action
+from bot.config import Config
+from bot.domain.approval import Approval
+from bot.domain.incident import Incident
+from bot.domain.record import Notify, Page, TextRef
+from bot.domain.redaction import Redactor
+from bot.ports import Ports
+
+if TYPE_CHECKING:
+    from bot.engine.rulebook import Rulebook
+
+Blocks = tuple[Mapping[str, Any], ...]
+ReadText = Callable[[TextRef], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message in the two forms it may be needed in."""
+
+    text: str
+    blocks: Blocks = ()
+    subject: str = ""
+
+
+class Voice(Protocol):
+    """How the bot words things. Pure; alert text reaches it only through `read`, and leaves it escaped."""
+
+    def page(self, incident: Incident, page: Page | Notify, *, late: float, may_repeat: bool) -> Said: ...
+
+    def card(self, incident: Incident, read: ReadText) -> Said: ...
+
+    def approval(self, incident: Incident, approval: Approval) -> Said: ...
+
+    def post(self, incident: Incident, purpose: str) -> Said: ...
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    config: Config
+    ports: Ports
+    rulebook: Rulebook
+    actions: Mapping[str, Action]
+    voice: Voice
+    redactor: Redactor
+    replica: str
+    templates: Path
+    lease: float = 5.0  # seconds that a claimed decision stays ours without renewal
+    channel: str = ""  # where the incident's messages stand
+    ack_link: Callable[[str, str], str] = field(default=lambda incident, person: "")  # noqa: ARG005 - no web, no link

@@ -1,0 +1,169 @@
+"""The one writer of this process: takes whatever is queued as one transaction, urgent jobs first.
+
+Batches form by themselves: while one commits, the next queues up. A job that is refused fails alone; a conflict with
+another replica undoes the batch, and its jobs are tried again one by one on freshly loaded state.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from bot.engine.crash import point
+from bot.engine.responder import Effects, Known, Responder
+from bot.engine.world import World
+from bot.errors import Conflict, FiredoorError, Unavailable
+from bot.store import Store
+
+T = TypeVar("T")
+Job = Callable[[Responder], Any]
+
+BATCH = 256
+TRIES = 8  # of one job against other writers
+KNOWN = 4_000  # streams kept folded
+
+
+@dataclass(slots=True)
+class Queued:
+    job: Job
+    future: Future[Any]
+    done: Callable[[list[tuple[Future[Any], Any]]], None] | None
+
+
+class Writer:
+    """`effects` is called after each commit with what the commit left to do."""
+
+    def __init__(self, store: Store, world: World, effects: Callable[[Effects], None]) -> None:
+        self._store, self._world, self._effects = store, world, effects
+        self._known: OrderedDict[str, Known] = OrderedDict()
+        self._lock = threading.Condition()
+        self._urgent: deque[Queued] = deque()
+        self._ordinary: deque[Queued] = deque()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Writes what is queued, then ends."""
+        with self._lock:
+            self._stopping = True
+            self._lock.notify()
+        if self._thread:
+            self._thread.join()
+
+    def submit(
+        self,
+        job: Callable[[Responder], T],
+        *,
+        urgent: bool = True,
+        done: Callable[[list[tuple[Future[Any], Any]]], None] | None = None,
+    ) -> Future[T]:
+        """Queues a job. Without a thread (drills, tests) it is carried out at once. `done` gets all answers of a batch
+        that share it in one call, in the writer's thread, instead of each future being resolved there."""
+        queued = Queued(job, Future(), done)
+        if self._thread is None:
+            self._commit([queued])
+            return queued.future
+        with self._lock:
+            (self._urgent if urgent else self._ordinary).append(queued)
+            self._lock.notify()
+        return cast("Future[T]", queued.future)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._urgent) + len(self._ordinary)
+
+    def known(self, stream: str) -> Known | None:
+        """A stream as last committed here. Another replica may be ahead: the append's version check decides."""
+        return self._known.get(stream)
+
+    def forget(self, stream: str) -> None:
+        self._known.pop(stream, None)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                while not self._urgent and not self._ordinary:
+                    if self._stopping:
+                        return
+                    self._lock.wait()
+                batch = [self._urgent.popleft() for _ in range(min(BATCH, len(self._urgent)))]
+                batch += [self._ordinary.popleft() for _ in range(min(BATCH - len(batch), len(self._ordinary)))]
+            self._commit(batch)
+
+    def _commit(self, batch: list[Queued]) -> None:
+        """As one transaction; where that fails through no fault of all, each job in its own."""
+        try:
+            self._transact(batch)
+            return
+        except Unavailable as error:  # the database is away: nobody is served by asking it again at once
+            self._fail(batch, error)
+        except FiredoorError as error:
+            if len(batch) == 1 and not isinstance(error, Conflict):
+                self._fail(batch, error)
+                return
+            for queued in batch:
+                self._alone(queued)
+        except BaseException as error:  # a bug must reach whoever asked; the writer itself goes on
+            self._fail(batch, error)
+
+    def _alone(self, queued: Queued) -> None:
+        last: Exception = Conflict("no try")
+        for _ in range(TRIES):
+            self._known.clear()
+            try:
+                self._transact([queued])
+                return
+            except Conflict as conflict:
+                last = conflict
+            except Exception as error:  # as above
+                last = error
+                break
+        self._fail([queued], last)
+
+    def _fail(self, batch: list[Queued], error: BaseException) -> None:
+        self._known.clear()
+        self._answer([(queued, None, error) for queued in batch if not queued.future.done()])
+
+    def _transact(self, batch: list[Queued]) -> None:
+        answers: list[tuple[Queued, Any, BaseException | None]] = []
+        with self._store.transaction() as tx:
+            responder = Responder(tx, self._world, self._known.get)
+            for queued in batch:
+                writes = responder.writes
+                try:
+                    answers.append((queued, queued.job(responder), None))
+                except Conflict:
+                    raise
+                except FiredoorError as error:
+                    if responder.writes != writes:
+                        raise  # half of this job is in the transaction: undo it all
+                    answers.append((queued, None, error))
+            point("before-commit")
+        point("after-commit")
+        for stream, known in responder.touched.items():
+            self._known[stream] = known
+            self._known.move_to_end(stream)
+        while len(self._known) > KNOWN:
+            self._known.popitem(last=False)
+        self._effects(responder.effects)
+        self._answer(answers)
+
+    def _answer(self, answers: list[tuple[Queued, Any, BaseException | None]]) -> None:
+        grouped: dict[Callable[..., None], list[tuple[Future[Any], Any]]] = {}
+        for queued, value, error in answers:
+            if queued.done:
+                grouped.setdefault(queued.done, []).append((queued.future, error or value))
+            elif error:
+                queued.future.set_exception(error)
+            else:
+                queued.future.set_result(value)
+        for done, group in grouped.items():
+            done(group)
