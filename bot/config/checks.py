@@ -104,22 +104,18 @@ def _ways(config: Config) -> Iterator[Problem]:
         yield Problem("firedoor.yaml", "'public_url' is missing: mails carry no acknowledge link.", blocking=False)
 
 
-def _connection(config: Config, name: str, kind: type[Connection], who: str) -> Iterator[Problem]:
-    found = config.settings.connections.get(name)
-    word = kind.__name__.removesuffix("Connection").lower()
-    if found is None:
-        yield Problem(
-            "firedoor.yaml",
-            f"{who} uses the connection {name!r}, which is not configured.",
-            suggestion(name, config.settings.connections),
-        )
-    elif not isinstance(found, kind):
-        yield Problem("firedoor.yaml", f"{who} uses the connection {name!r}, which is not of kind {word}.")
+def _connection(config: Config, name: str, kind: type[Connection], where: str) -> Iterator[Problem]:
+    connections = config.settings.connections
+    if name not in connections:
+        yield Problem(where, f"the connection {name!r} is not in firedoor.yaml.", suggestion(name, connections))
+    elif not isinstance(connections[name], kind):
+        word = kind.__name__.removesuffix("Connection").lower()
+        yield Problem(where, f"the connection {name!r} is not of kind {word} in firedoor.yaml.")
 
 
 def _agents(config: Config) -> Iterator[Problem]:
     for agent in config.agents.agents.values():
-        who = f"agents.yaml: {agent.id!r}"
+        where = f"agents.yaml: {agent.id}"
         if agent.owner and agent.owner not in config.people.persons:
             yield Problem(
                 "agents.yaml",
@@ -127,11 +123,11 @@ def _agents(config: Config) -> Iterator[Problem]:
                 suggestion(agent.owner, config.people.persons),
             )
         for gateway in agent.gateways:
-            yield from _connection(config, gateway, GatewayConnection, who)
+            yield from _connection(config, gateway, GatewayConnection, where)
         if agent.vault:
-            yield from _connection(config, agent.vault.connection, VaultConnection, who)
+            yield from _connection(config, agent.vault.connection, VaultConnection, where)
         if agent.aws:
-            yield from _connection(config, agent.aws.connection, AwsConnection, who)
+            yield from _connection(config, agent.aws.connection, AwsConnection, where)
             aws = config.settings.connections.get(agent.aws.connection)
             if isinstance(aws, AwsConnection) and aws.account != agent.aws.account:
                 yield Problem(
@@ -140,7 +136,7 @@ def _agents(config: Config) -> Iterator[Problem]:
                     f" {agent.aws.connection!r} reaches {aws.account}.",
                 )
     if config.settings.evidence.kind == "s3":
-        yield from _connection(config, config.settings.evidence.connection, AwsConnection, "the evidence store")
+        yield from _connection(config, config.settings.evidence.connection, AwsConnection, "firedoor.yaml: evidence")
 
 
 def _sources(config: Config) -> Iterator[Problem]:
@@ -160,7 +156,7 @@ def _sources(config: Config) -> Iterator[Problem]:
                     suggestion(agent, config.agents.agents),
                 )
         if source.queue:
-            yield from _connection(config, source.connection, AwsConnection, f"the source {rules.name!r}")
+            yield from _connection(config, source.connection, AwsConnection, f"sources.yaml: {rules.name}")
     made = {rule.type for rule in config.classification} | {
         type for source in config.sources.values() for type in source.rules.types if type != ANY
     }
@@ -173,28 +169,32 @@ def _sources(config: Config) -> Iterator[Problem]:
         )
 
 
+def _file(playbook: Playbook) -> str:
+    return f"playbooks/{playbook.id}.yaml"  # the loader holds file names to ids
+
+
 def _playbooks(config: Config, actions: Actions) -> Iterator[Problem]:
     reached = {runbook.playbook for runbook in config.runbooks.values()}
     reached |= {phase.playbook for runbook in config.runbooks.values() for phase in runbook.phases}
     for playbook in config.playbooks.values():
         if not playbook.triggers and playbook.id not in reached:
-            yield Problem(f"playbooks: {playbook.id}", "nothing triggers it and no runbook names it.", blocking=False)
+            yield Problem(_file(playbook), "nothing triggers it and no runbook names it.", blocking=False)
         for trigger in playbook.triggers:
             for type in trigger.types:
                 if type not in config.matrices:
                     yield Problem(
-                        f"playbooks: {playbook.id}",
+                        _file(playbook),
                         f"it is triggered by {type!r}, which has no matrix.",
                         suggestion(type, config.matrices),
                     )
         for step in playbook.steps.values():
             yield from _step(config, actions, playbook, step)
         for call in playbook.on_failure:
-            yield from _call(config, actions, f"playbooks: {playbook.id}: on_failure", call)
+            yield from _call(config, actions, f"{_file(playbook)}: on_failure", call)
 
 
 def _step(config: Config, actions: Actions, playbook: Playbook, step: Step) -> Iterator[Problem]:
-    where = f"playbooks: {playbook.id}: {step.id} (line {step.line})"
+    where = f"{_file(playbook)}:{step.line}"
     for call in (step.call, step.rollback):
         if call:
             yield from _call(config, actions, where, call)
@@ -238,7 +238,7 @@ def _call(config: Config, actions: Actions, where: str, call: Call) -> Iterator[
 
 def _runbooks(config: Config) -> Iterator[Problem]:
     for runbook in config.runbooks.values():
-        where = f"runbooks: {runbook.id}"
+        where = f"runbooks/{runbook.id}.md"
         if runbook.type not in config.matrices:
             yield Problem(where, f"its type {runbook.type!r} has no matrix.", suggestion(runbook.type, config.matrices))
         for name in dict.fromkeys((runbook.playbook, *(phase.playbook for phase in runbook.phases))):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -56,13 +56,17 @@ def load_playbook(text: str | bytes, where: str, actions: Actions) -> Playbook:
 
 
 def load_playbooks(folder: Path, actions: Actions, problems: Problems) -> dict[str, Playbook]:
-    """Every `*.yaml` of a folder, by id; what is wrong is added to `problems`."""
+    """Every playbook of a folder, by id, which is also its file's name; what is wrong is added to `problems`."""
     found: dict[str, Playbook] = {}
     for path in sorted(folder.glob("*.y*ml")):
         where = f"{folder.name}/{path.name}"
         playbook = problems.attempt(partial(load_playbook, path.read_bytes(), where, actions), None)
-        if playbook and playbook.id in found:
-            problems.add(where, f"the playbook {playbook.id!r} stands in two files.")
+        if playbook and path.name != f"{playbook.id}.yaml":
+            problems.add(
+                where,
+                f"the file of the playbook {playbook.id!r} is named {path.name!r}.",
+                f"Name it {playbook.id}.yaml.",
+            )
         elif playbook:
             found[playbook.id] = playbook
     return found
@@ -74,6 +78,7 @@ class _Reader:
         self.root = yaml.parse(text, where)
         self.hash = hashlib.sha256(text if isinstance(text, bytes) else text.encode()).hexdigest()
         self.timeout, self.retry = timedelta(minutes=2), Retry()
+        self.sections: dict[str, Section] = {}  # of the steps: where their parts stand
 
     def playbook(self) -> Playbook:
         with Section(self.root, self.problems, "the playbook") as top:
@@ -161,6 +166,7 @@ class _Reader:
 
     def step(self, name: str, node: Node) -> Step | None:
         with Section(node, self.problems, f"step {name!r}") as section:
+            self.sections[name] = section
             step = Step(
                 id=name,
                 needs=section.texts("needs"),
@@ -288,55 +294,53 @@ class _Reader:
 
     def check_graph(self, steps: Mapping[str, Step]) -> None:
         for step in steps.values():
-            where = self.where(step)
-            for before in (*step.needs, *step.after):
-                if before not in steps:
-                    self.problems.add(
-                        where, f"step {step.id!r} waits for an unknown step {before!r}.", suggestion(before, steps)
-                    )
+            section = self.sections[step.id]
+            for key, names in (("needs", step.needs), ("after", step.after)):
+                for before in names:
+                    if before not in steps and before not in self.sections:
+                        hint = suggestion(before, steps)
+                        section.report(key, f"step {step.id!r} waits for an unknown step {before!r}.", hint)
             for both in sorted({*step.needs} & {*step.after}):
-                self.problems.add(where, f"step {step.id!r} names {both!r} in 'needs' and in 'after'.", "Keep one.")
+                section.report("after", f"step {step.id!r} names {both!r} in 'needs' and in 'after'.", "Keep one.")
         try:
-            TopologicalSorter({s.id: (*s.needs, *s.after) for s in steps.values()}).prepare()
+            TopologicalSorter({step.id: (*step.needs, *step.after) for step in steps.values()}).prepare()
         except CycleError as error:
             path = error.args[1]
-            self.problems.add(self.where(steps[path[0]]), f"steps wait for each other: {' <- '.join(path)}.")
+            self.sections[path[0]].report("", f"steps wait for each other: {' <- '.join(path)}.")
 
     def check_step_names(self, steps: Mapping[str, Step], scope: Mapping[str, Shape]) -> None:
         for step in steps.values():
             before = _upstream(step, steps)
-            report = self.checker(step, steps, before, scope)
+            section = self.sections[step.id]
+            names = self.names_before(steps, before, scope)
             if step.foreach is not None:
-                elements = report(step.foreach, {})
-                item = {"item": elements[0] if isinstance(elements, tuple) else None}
-            else:
-                item = {}
-            for value in (step.condition, *(step.call.arguments.values() if step.call else ())):
-                if value is not None:
-                    report(value, item)
-            if step.rollback:
-                own = self.checker(step, steps, before | {step.id}, scope)
-                for template in step.rollback.arguments.values():
-                    own(template, item)
+                self.check_order(step, step.foreach, steps, before, section.where("foreach"))
+                elements = expressions.shape_of(step.foreach, names, section.where("foreach"), self.problems)
+                names = {**names, "item": elements[0] if isinstance(elements, tuple) else None}
+            if step.condition is not None:
+                self.check_order(step, step.condition, steps, before, section.where("if"))
+                expressions.check_names(step.condition, names, section.where("if"), self.problems)
+            for key, call, known in (("with", step.call, before), ("rollback", step.rollback, before | {step.id})):
+                holder = section if key == "with" else section.section(key)
+                for argument, template in (call.arguments if call else {}).items():
+                    where = holder.section("with").where(argument)
+                    self.check_order(step, template, steps, known, where)
+                    expressions.check_names(template, names, where, self.problems)
 
-    def checker(
-        self, step: Step, steps: Mapping[str, Step], before: frozenset[str], scope: Mapping[str, Shape]
-    ) -> Callable[[Expression | Template, Mapping[str, Shape]], Shape]:
-        where = self.where(step)
-        form = {field: None for each in before if (m := steps[each].manual) for field in m.form}
-        full = {**scope, "steps": self.step_shapes(steps), "form": form}
+    def check_order(
+        self, step: Step, value: Expression | Template, steps: Mapping[str, Step], before: frozenset[str], where: str
+    ) -> None:
+        for path in sorted(expressions.names_of(value)):
+            if path[0] == "steps" and len(path) > 1 and path[1] in steps and path[1] not in before:
+                hint = f"Add {path[1]!r} to its 'needs' or 'after'."
+                self.problems.add(where, f"step {step.id!r} reads steps.{path[1]}, which may run later.", hint)
 
-        def check(value: Expression | Template, item: Mapping[str, Shape]) -> Shape:
-            for path in sorted(expressions.names_of(value)):
-                if path[0] == "steps" and len(path) > 1 and path[1] in steps and path[1] not in before:
-                    hint = f"Add {path[1]!r} to its 'needs' or 'after'."
-                    self.problems.add(where, f"step {step.id!r} reads steps.{path[1]}, which may run later.", hint)
-            if isinstance(value, Template):
-                expressions.check_names(value, {**full, **item}, where, self.problems)
-                return None
-            return expressions.shape_of(value, {**full, **item}, where, self.problems)
-
-        return check
+    def names_before(
+        self, steps: Mapping[str, Step], before: frozenset[str], scope: Mapping[str, Shape]
+    ) -> Mapping[str, Shape]:
+        """What an expression of a step may name. `form` holds the fields of the manual steps settled before it."""
+        form = dict.fromkeys(field for each in before if (manual := steps[each].manual) for field in manual.form)
+        return {**scope, "steps": self.step_shapes(steps), "form": form}
 
     def step_shapes(self, steps: Mapping[str, Step]) -> Mapping[str, Shape]:
         return {name: {"status": None, "outputs": self.outputs(step)} for name, step in steps.items()}
@@ -352,9 +356,6 @@ class _Reader:
     def check_arguments(self, call: Call, scope: Mapping[str, Shape], where: str) -> None:
         for template in call.arguments.values():
             expressions.check_names(template, scope, where, self.problems)
-
-    def where(self, step: Step) -> str:
-        return f"{self.root.file}:{step.line}"
 
     # Values --------------------------------------------------------------------------------------------------------
 

@@ -54,7 +54,11 @@ def load_runbooks(folder: Path, problems: Problems) -> dict[str, Runbook]:
             continue
         where = f"{folder.name}/{path.name}"
         runbook = problems.attempt(partial(load_runbook, path.read_bytes(), where), None)
-        if runbook and runbook.type in found:
+        if runbook and path.stem != runbook.id:
+            problems.add(
+                where, f"the file of the runbook {runbook.id!r} is named {path.name!r}.", f"Name it {runbook.id}.md."
+            )
+        elif runbook and runbook.type in found:
             problems.add(where, f"the type {runbook.type!r} has two runbooks.")
         elif runbook:
             found[runbook.type] = runbook

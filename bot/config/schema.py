@@ -7,10 +7,11 @@ expressions, grades) only the loader can say.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
-from bot.actions import Action
+from bot.actions import Action, registry
 from bot.config.playbooks import API_VERSION, CONCURRENCY_MODES, ESCALATE, FORM_KINDS, GRADES, Actions
 from bot.domain.playbook import OnError, OnTimeout, Param, Rung
 
@@ -24,6 +25,7 @@ _DURATION: Schema = {
 _NAME: Schema = {"type": "string", "pattern": "^[a-z][a-z0-9_-]{0,63}$"}
 _EXPRESSION: Schema = {"type": ["string", "boolean", "number"], "description": "${{ ... }}"}
 _NAMES: Schema = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+_ARGUMENTS: Schema = {"$ref": "#/$defs/arguments"}  # what `with` holds, by `uses`
 _TEMPLATE_TEXT = {"type": "string", "pattern": "\\$\\{\\{"}
 _JSON_TYPES = {
     "string": "string",
@@ -41,6 +43,7 @@ def playbook_schema(actions: Actions) -> Schema:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Firedoor playbook",
+        "$defs": {"arguments": {"allOf": [_with_of(action) for action in actions.values()]}},
         **_object(
             {
                 "apiVersion": {"const": API_VERSION},
@@ -137,14 +140,14 @@ def _step(actions: Actions) -> Schema:
     return {
         **_object(properties),
         "oneOf": [{"required": ["uses"]}, {"required": ["manual"]}],
-        "allOf": [_with_of(action) for action in actions.values()],
+        **_ARGUMENTS,
     }
 
 
 def _call(actions: Actions, escalate: bool = False) -> Schema:
     names = [*actions, *([ESCALATE] if escalate else [])]
     properties: dict[str, Schema] = {"uses": {"enum": names}, "with": {"type": "object"}}
-    return {**_object(properties, required=("uses",)), "allOf": [_with_of(action) for action in actions.values()]}
+    return {**_object(properties, required=("uses",)), **_ARGUMENTS}
 
 
 def _with_of(action: Action) -> Schema:
@@ -166,3 +169,7 @@ def _param(param: Param) -> Schema:
         return found
     plain: Schema = {"enum": [*param.choices]} if param.choices else {"type": _JSON_TYPES[param.kind]}
     return found | {"anyOf": [plain, _TEMPLATE_TEXT]}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(playbook_schema_text(registry()))

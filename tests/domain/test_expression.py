@@ -248,8 +248,12 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["a", "labels", "uid"]), inner),
     max_leaves=8,
 )
-_WORDS = """a b.a b.labels.x 's' 1 2.5 [ ] ( ) + - * / // % ~ == < in not and or if else | first length map('a') sort , join
-selectattr('a','eq',1) unique .__class__ ['__class__'] .items() ** }} {{ 10**9 true none""".split()
+_WORDS = (
+    *("a", "b.a", "b.labels.x", "'s'", "1", "2.5", "10**9", "true", "none", "[", "]", "(", ")", ",", "}}", "{{"),
+    *("+", "-", "*", "/", "//", "%", "~", "**", "==", "<", "in", "not", "and", "or", "if", "else"),
+    *("|", "first", "length", "map('a')", "selectattr('a','eq',1)", "sort", "unique", "join"),
+    *(".__class__", "['__class__']", ".items()"),
+)
 _TEXTS = st.lists(st.sampled_from(_WORDS), max_size=14).map(" ".join)
 
 
