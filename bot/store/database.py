@@ -11,7 +11,7 @@ import re
 import sqlite3
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -112,7 +112,23 @@ class Database(ABC):
             raise
         return connection
 
-    def rollback(self, connection: PoolProxiedConnection) -> None:
+    @contextmanager
+    def transaction(self, statement: str) -> Iterator[Any]:
+        """A raw connection inside a transaction that `statement` began: committed on a clean exit."""
+        with self.translated():
+            connection = self.begin(statement)
+        raw: Any = connection.driver_connection
+        try:
+            yield raw
+            with self.translated(committing=True):
+                raw.execute("COMMIT")
+        except BaseException:
+            self._roll_back(connection)
+            raise
+        finally:
+            connection.close()
+
+    def _roll_back(self, connection: PoolProxiedConnection) -> None:
         """Best effort: a connection that cannot roll back is thrown away, which does the same."""
         raw: Any = connection.driver_connection
         try:
@@ -281,6 +297,3 @@ def _hex(value: Any) -> str:
     if isinstance(value, bytes):
         return "\\x" + value.hex()
     raise TypeError(f"not a column value: {value!r}")
-
-
-Parameters = Mapping[str, Any]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy.pool import PoolProxiedConnection
+import psycopg
 
 from bot.errors import ConfigError
 from bot.store.database import Database, Postgres, Sqlite, lock_number
@@ -53,25 +53,15 @@ class Replicas(ABC):
 
     def _execute(self, sql: str, values: Callable[[datetime], dict[str, Any]]) -> None:
         database = self._database
-        with database.writing(), database.translated():
-            connection = database.connect()
-            try:
-                raw: Any = connection.driver_connection
-                raw.execute(database.spell(sql), values(self._now(raw)))
-            finally:
-                connection.close()
+        with database.writing(), database.transaction(database.begin_writing) as raw, database.translated():
+            raw.execute(database.spell(sql), values(self._now(raw)))
 
     def _listed(self) -> tuple[list[tuple[str, int]], set[int], int]:
         """Replicas and their leases, the advisory locks held, and the time now in microseconds."""
         database = self._database
-        with database.translated():
-            connection = database.connect()
-            try:
-                raw: Any = connection.driver_connection
-                rows = raw.execute("SELECT id, lease_until FROM replicas ORDER BY id").fetchall()
-                return [(row[0], row[1]) for row in rows], self._held(raw), micros(self._now(raw))
-            finally:
-                connection.close()
+        with database.transaction(database.begin_reading) as raw, database.translated():
+            rows = raw.execute("SELECT id, lease_until FROM replicas ORDER BY id").fetchall()
+            return [(row[0], row[1]) for row in rows], self._held(raw), micros(self._now(raw))
 
     def _held(self, raw: Any) -> set[int]:  # noqa: ARG002 - SQLite asks the file system
         return set()
@@ -124,7 +114,7 @@ class Peers(Replicas):
 
     def __init__(self, database: Postgres, now: Callable[[Any], datetime]) -> None:
         super().__init__(database, now)
-        self._session: PoolProxiedConnection | None = None
+        self._session: Any = None  # the raw connection
         self._guard = threading.Lock()
 
     def join(self, replica: str, lease_seconds: float) -> None:
@@ -137,6 +127,7 @@ class Peers(Replicas):
         """Also takes the session lock again where the database was restarted."""
         with self._guard, self._database.translated():
             if not self._alive():
+                self._database.engine.dispose()  # what else lies in the pool died with it
                 self._lock(replica)
         super().renew(replica, lease_seconds)
 
@@ -154,10 +145,10 @@ class Peers(Replicas):
 
     def _lock(self, replica: str) -> None:
         self._drop()
-        session = self._database.connect()
-        session.detach()  # the pool must never hand it to anybody else
-        raw: Any = session.driver_connection
-        if not raw.execute("SELECT pg_try_advisory_lock(%s)", (_number(replica),)).fetchone()[0]:
+        pooled = self._database.connect()
+        session: Any = pooled.driver_connection
+        pooled.detach()  # the pool must never hand it to anybody else
+        if not session.execute("SELECT pg_try_advisory_lock(%s)", (_number(replica),)).fetchone()[0]:
             session.close()
             raise ConfigError(
                 "replica", f"a process named {replica!r} serves this store already.", "Give each its own name."
@@ -165,20 +156,17 @@ class Peers(Replicas):
         self._session = session
 
     def _alive(self) -> bool:
-        raw: Any = self._session.driver_connection if self._session else None
-        if raw is None or raw.closed:
+        if self._session is None:
             return False
         try:
-            raw.execute("SELECT 1")
-        except self._database.engine.dialect.loaded_dbapi.OperationalError:
+            self._session.execute("SELECT 1")
+        except psycopg.OperationalError:
             return False
         return True
 
     def _drop(self) -> None:
         if self._session is not None:
-            raw: Any = self._session.driver_connection
-            raw.close()  # which ends the lock
-            self._session.close()
+            self._session.close()  # which ends the lock
             self._session = None
 
     def _held(self, raw: Any) -> set[int]:

@@ -32,6 +32,7 @@ _WRITE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", 
 # Where Python's JSON and RFC 8785 part: whole or tiny floats, integers past 2**53, keys beyond U+D7FF. A match inside a
 # text is harmless: it only takes the slow road.
 _NUMBERS = re.compile(r'(?:":|[\[,])-?(?:\d{16,}|\d+(?:\.0\b|(?:\.\d+)?e))')
+_LONG = re.compile(r"\d{16}")
 _HIGH = re.compile("[\ud800-\U0010ffff]")
 
 
@@ -42,6 +43,11 @@ def canonical(body: Mapping[str, Any]) -> bytes:
     if _NUMBERS.search(text) or not (text.isascii() or _HIGH.search(text) is None):
         return rfc8785.dumps(json.loads(text))
     return text.encode()
+
+
+def parse(body: str) -> Any:
+    """What `canonical` wrote. RFC 8785 writes a float past 2**53 like an integer: read it as the float it was."""
+    return json.loads(body, parse_int=_integer) if _LONG.search(body) else json.loads(body)
 
 
 def digest(body: bytes) -> str:
@@ -55,6 +61,11 @@ def pre_authentication(body: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
 
 def key_id(public: bytes) -> str:
     return hashlib.sha256(public).hexdigest()[:16]
+
+
+def _integer(digits: str) -> int | float:
+    value = int(digits)
+    return value if -(2**53) < value < 2**53 else float(digits)
 
 
 class Signer:

@@ -17,22 +17,24 @@ from bot.store.seal import Signer
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
+_KEEP = "ON CONFLICT DO NOTHING"
+_REPLACE = """ON CONFLICT (stream) DO UPDATE SET version = excluded.version, next_due = excluded.next_due,
+    open = excluded.open, summary = excluded.summary"""
+_AGAIN = """ON CONFLICT (key, incident) DO UPDATE SET first = excluded.first, window_end = excluded.window_end,
+    total = dedup.total + 1, reported = dedup.reported + 1"""
 # Every transaction writes in this order, so that two never wait for each other crosswise.
-_UPSERT = "ON CONFLICT (stream) DO UPDATE SET version = excluded.version, next_due = excluded.next_due, open = excluded.open, summary = excluded.summary"  # noqa: E501 - one clause
-_AGAIN = """ON CONFLICT (key, incident) DO UPDATE SET first = excluded.first, last = excluded.last,
-    window_end = excluded.window_end, total = dedup.total + 1, reported = dedup.reported + 1"""
 _ORDER: dict[Table, str] = {
     tables.entries: "",
-    tables.streams: _UPSERT,
+    tables.streams: _REPLACE,
     tables.open_keys: "",
     tables.outbox: "",
     tables.dedup: _AGAIN,
     tables.keys: "",
     tables.texts: "",
-    tables.alerts: "ON CONFLICT (id) DO NOTHING",
-    tables.pins: "ON CONFLICT (hash) DO NOTHING",
+    tables.alerts: _KEEP,
+    tables.pins: _KEEP,
     tables.runs: "",
-    tables.quarantine: "ON CONFLICT (id) DO NOTHING",
+    tables.quarantine: _KEEP,
 }
 
 
@@ -99,9 +101,11 @@ class Session:
     # For the parts of a transaction -----------------------------------------------------------------------------
 
     def _wait(self, table: Table, key: Hashable, row: Row) -> None:
-        """Keeps a row for `flush`; the last one with a key wins."""
+        """Keeps a row for `flush`; the last one with a key wins, or the first where the table keeps that."""
         self._must_write()
-        self._waiting.setdefault(table, {})[key] = row
+        rows = self._waiting.setdefault(table, {})
+        if key not in rows or _ORDER[table] is not _KEEP:
+            rows[key] = row
 
     def _waits(self, table: Table, key: Hashable) -> Row | None:
         rows = self._waiting.get(table)

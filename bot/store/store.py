@@ -78,7 +78,7 @@ class Store:
         not there (`sent` when it went away during the commit, which may have happened); nothing is written then."""
         if self._read_only:
             raise RuntimeError("this store was opened to be read only")
-        with self._database.writing(), self._begun(self._database.begin_writing) as raw:
+        with self._database.writing(), self._database.transaction(self._database.begin_writing) as raw:
             transaction = Transaction(self._database, raw, self._identity, self._now, writable=True)
             yield transaction
             transaction.flush()
@@ -86,7 +86,7 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
         """One consistent view of the store, for reading."""
-        with self._begun(self._database.begin_reading) as raw:
+        with self._database.transaction(self._database.begin_reading) as raw:
             yield Transaction(self._database, raw, self._identity, self._now, writable=False)
 
     def verify(self, stream: str) -> int:
@@ -117,21 +117,6 @@ class Store:
     def close(self) -> None:
         self._replicas.end()
         self._database.close()
-
-    @contextmanager
-    def _begun(self, statement: str) -> Iterator[Any]:
-        with self._database.translated():
-            connection = self._database.begin(statement)
-        raw: Any = connection.driver_connection
-        try:
-            yield raw
-            with self._database.translated(committing=True):
-                raw.execute("COMMIT")
-        except BaseException:
-            self._database.rollback(connection)
-            raise
-        finally:
-            connection.close()
 
     def _now(self, raw: Any) -> datetime:
         """The process clock, corrected every 5 s by the database's (semantics 6)."""
