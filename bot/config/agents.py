@@ -46,7 +46,7 @@ class Agents:
                 return len({role for agent in self.agents.values() if agent.aws for role in agent.aws.roles})
             case "iam-user":
                 return len({user for agent in self.agents.values() if agent.aws for user in agent.aws.users})
-            case "iam-key" | "access-key" | "iam-access-key":
+            case "access-key":
                 return len({key for agent in self.agents.values() if agent.aws for key in agent.aws.access_keys})
             case _:
                 return 0

@@ -312,7 +312,7 @@ class _Reader:
         for step in steps.values():
             before = _upstream(step, steps)
             section = self.sections[step.id]
-            names = self.names_before(steps, before, scope)
+            names: Mapping[str, Shape] = {**scope, "steps": self.step_shapes(steps)}
             if step.foreach is not None:
                 self.check_order(step, step.foreach, steps, before, section.where("foreach"))
                 elements = expressions.shape_of(step.foreach, names, section.where("foreach"), self.problems)
@@ -335,23 +335,15 @@ class _Reader:
                 hint = f"Add {path[1]!r} to its 'needs' or 'after'."
                 self.problems.add(where, f"step {step.id!r} reads steps.{path[1]}, which may run later.", hint)
 
-    def names_before(
-        self, steps: Mapping[str, Step], before: frozenset[str], scope: Mapping[str, Shape]
-    ) -> Mapping[str, Shape]:
-        """What an expression of a step may name. `form` holds the fields of the manual steps settled before it."""
-        form = dict.fromkeys(field for each in before if (manual := steps[each].manual) for field in manual.form)
-        return {**scope, "steps": self.step_shapes(steps), "form": form}
-
     def step_shapes(self, steps: Mapping[str, Step]) -> Mapping[str, Shape]:
         return {name: {"status": None, "outputs": self.outputs(step)} for name, step in steps.items()}
 
     def outputs(self, step: Step) -> Shape:
-        """A manual step's outputs are its form; with foreach they are a list."""
+        """A manual step's outputs are its form. Where an action made several calls, each key holds a list."""
         if step.manual:
             return dict.fromkeys(step.manual.form)
         action = self.actions.get(step.call.uses) if step.call else None
-        outputs = dict.fromkeys(action.outputs) if action else None
-        return (outputs,) if step.foreach is not None else outputs
+        return dict.fromkeys(action.outputs) if action else None
 
     def check_arguments(self, call: Call, scope: Mapping[str, Shape], where: str) -> None:
         for template in call.arguments.values():
@@ -410,7 +402,7 @@ def _literal_problem(template: Template, param: Param) -> str:
         return ""
     wanted = _KINDS[param.kind]
     if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-        return f"{param.name!r} must be a {param.kind}."
+        return f"{param.name!r} must be {'an' if param.kind == 'integer' else 'a'} {param.kind}."
     if param.choices and value not in param.choices:
         return f"{param.name!r} is {value!r}, which is none of {', '.join(param.choices)}."
     return ""

@@ -46,7 +46,7 @@ steps:
     manual: {assignee: dpo, form: {gone: boolean, how_much: number, where: [here, there]}, due: 20m}
   restore:
     needs: [cut, ask]
-    if: ${{ steps.ask.outputs.gone and form.where == 'here' and steps.cut.outputs.leases > 0 }}
+    if: ${{ steps.ask.outputs.gone and steps.ask.outputs.where == 'here' and steps.cut.outputs.leases > 0 }}
     uses: aws.snapshot
     with: {instance: i-1}
     rollback: {uses: vault.revoke_leases, with: {agent: "${{ steps.restore.outputs.snapshot }}"}}
@@ -134,8 +134,8 @@ def test_a_message_says_what_and_where_and_what_to_do() -> None:
         ),
         ("uses: vault.revoke_leases\nwith: {agent: 7}", "8: 'agent' must be a string."),
         ("uses: vault.revoke_leases\nwith: {agent: a, mode: shadwo}", "8: 'mode' is 'shadwo', which is none of shadow"),
-        ("uses: aws.snapshot\nirreversible: true\nwith: {instance: i, size: big}", "9: 'size' must be a integer."),
-        ("uses: aws.snapshot\nirreversible: true\nwith: {instance: i, size: true}", "9: 'size' must be a integer."),
+        ("uses: aws.snapshot\nirreversible: true\nwith: {instance: i, size: big}", "9: 'size' must be an integer."),
+        ("uses: aws.snapshot\nirreversible: true\nwith: {instance: i, size: true}", "9: 'size' must be an integer."),
         ("uses: aws.snapshot\nirreversible: true\nwith: {instance: i, tags: [a]}", "9: 'tags' must be a mapping."),
         ("uses: aws.snapshot\nwith: {instance: i}", "7: 'aws.snapshot' cannot be undone. Say so: add 'irreversible"),
         (
@@ -179,7 +179,7 @@ def test_a_message_says_what_and_where_and_what_to_do() -> None:
         (CUT + "if: [a]", "9: 'if' must be an expression."),
         (CUT + "foreach: ${{ alert.resources | selectattr('typ', 'eq', 'x') }}", "9: an element of alert.resources"),
         (CUT + "if: ${{ alert.resources.uid == 'x' }}", "9: alert.resources.uid: a list has no 'uid'."),
-        (CUT + "if: ${{ form.gone }}", "9: form.gone: there is no 'gone'."),
+        (CUT + "if: ${{ form.gone }}", "9: 'form' is not known here."),
         ("uses: page.escalate", "7: 'page.escalate' stands in on_failure only."),
         ("needs: []", "7: step 'cut' needs either 'uses' or 'manual'."),
         (CUT + "manual: {assignee: dpo}", "7: step 'cut' needs either 'uses' or 'manual'."),
