@@ -97,9 +97,9 @@ def _bounded_labels(labels: Mapping[str, str]) -> dict[str, str]:
 
 def _bounded_rest(rest: Mapping[str, Json]) -> dict[str, Json]:
     """Up to UNMAPPED characters of JSON, whole fields, the small ones first; the names of the others are kept."""
-    sizes = {name: len(name) + len(json.dumps(value)) for name, value in rest.items()}
-    if sum(sizes.values()) <= UNMAPPED:
+    if len(json.dumps(rest)) <= UNMAPPED:
         return dict(rest)
+    sizes = {name: len(name) + len(json.dumps(value)) for name, value in rest.items()}
     kept: dict[str, Json] = {}
     room = UNMAPPED
     for name in sorted(sizes, key=lambda name: (sizes[name], name)):

@@ -219,7 +219,7 @@ def clean(payload: object, where: str) -> Json:
     def _key(key: object) -> str:
         if not isinstance(key, str):
             raise BadAlert(f"{where}: expected strings as keys")
-        return _SURROGATE.sub("\ufffd", key)
+        return key if key.isascii() else _SURROGATE.sub("\ufffd", key)
 
     return visit(payload, 0)
 
@@ -227,7 +227,9 @@ def clean(payload: object, where: str) -> Json:
 def identifier(text: str, most: int = 512) -> str:
     """On one line and of at most `most` characters. A longer one keeps its beginning and a hash of all of it, so
     that it stays itself: an alert is not lost, nor joined to another, for the length of a name in it."""
-    text = _UNPRINTABLE.sub("\ufffd", text.strip())
+    text = text.strip()
+    if not text.isprintable():
+        text = _UNPRINTABLE.sub("\ufffd", text)
     if len(text) <= most:
         return text
     return f"{text[: most - 17]}~{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:16]}"

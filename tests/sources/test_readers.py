@@ -9,6 +9,7 @@ import pytest
 
 from bot.domain.agent import Agent, AwsIdentity
 from bot.domain.alert import Resource, Severity
+from bot.domain.redaction import redact
 from bot.errors import BadAlert
 from bot.sources import READERS, read
 from bot.sources.generic import problems
@@ -252,3 +253,8 @@ def test_no_part_of_an_alert_is_of_another_shape_than_its_type():
             assert all(isinstance(flat[name], str) for name in ("uid", "source", "product", "rule", "account"))
             assert all(isinstance(value, str) for value in alert.labels.values())
             assert alert.time.utcoffset().total_seconds() == 0
+
+
+def test_redaction_takes_nothing_from_the_vendors_samples():
+    for path in PAYLOADS.glob("*.json"):
+        assert redact(payload(path.stem), salt=b"salt") == (payload(path.stem), ())
