@@ -260,4 +260,4 @@ def _group_ids(interface: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _snapshot(data: Mapping[str, Any]) -> Snapshot:
-    return Snapshot(data["SnapshotId"], data["VolumeId"], data["State"])
+    return Snapshot(data["SnapshotId"], data["VolumeId"], data.get("State", "pending"))  # new ones need not say

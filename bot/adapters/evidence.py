@@ -92,7 +92,10 @@ class BucketEvidence:
         digest = hashlib.sha256(data)
         key = f"{self._prefix}sha256/{digest.hexdigest()}"
         stored = self._store(data, key, name, retain_until)
-        version = stored["VersionId"] if stored else self._head(key)["VersionId"]
+        version = (stored or self._head(key)).get("VersionId")
+        if version is None:
+            why = f"{self._bucket} keeps no versions: evidence wants a bucket made with Object Lock"
+            raise Rejected(self._api.system, why)
         head = self._head(key, VersionId=version)
         locked = head.get("ObjectLockRetainUntilDate")
         if retain_until and (locked is None or locked < retain_until):  # the same bytes, wanted for longer

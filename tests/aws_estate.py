@@ -1,0 +1,149 @@
+"""One AWS account for a test: simulated, or behind boto3 on moto's server. Both are set up in the same words."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import boto3
+
+from bot.adapters.aws import aws_account
+from bot.ports import AwsAccount, Instance
+from bot.sandbox.aws import SimAws
+from bot.sandbox.clock import SimClock
+from bot.sandbox.faults import Faults
+
+CREDENTIALS = {"access_key_id": "testing", "secret_access_key": "testing"}
+REGION = "us-east-1"
+ADMIN = "arn:aws:iam::aws:policy/AdministratorAccess"
+
+
+class Estate(Protocol):
+    """`faults` are raised by every port of `account`, by method name."""
+
+    clock: SimClock
+    faults: Faults
+    account: AwsAccount
+    id: str
+
+    def add_role(self, name: str, *, path: str = "/") -> str: ...
+
+    def drop_role(self, name: str) -> None: ...
+
+    def add_user(self, name: str) -> None: ...
+
+    def drop_user(self, name: str) -> None: ...
+
+    def add_key(self, user: str) -> str: ...
+
+    def add_instance(self, *, interfaces: int = 1, volumes: int = 1) -> Instance: ...
+
+    def terminate(self, instance: str) -> None: ...
+
+
+class Simulated:
+    def __init__(self, clock: SimClock) -> None:
+        self.sim = SimAws(clock)
+        self.clock, self.faults, self.account, self.id = clock, self.sim.faults, self.sim.account(), self.sim.id
+        self.add_user, self.add_key = self.sim.iam.add_user, self.sim.iam.add_key
+        self.terminate = self.sim.ec2.terminate
+
+    def add_role(self, name: str, *, path: str = "/") -> str:
+        return self.sim.iam.add_role(name, path=path)
+
+    def drop_role(self, name: str) -> None:
+        del self.sim.iam.roles[name]
+
+    def drop_user(self, name: str) -> None:
+        del self.sim.iam.users[name]
+
+    def add_instance(self, *, interfaces: int = 1, volumes: int = 1) -> Instance:
+        return self.sim.ec2.add_instance(interfaces=interfaces, volumes=volumes)
+
+
+class Real:
+    """boto3 and moto. Its clock is the test's, except for what moto stamps itself."""
+
+    id = "123456789012"
+
+    def __init__(self, url: str, clock: SimClock) -> None:
+        self.clock, self.faults = clock, Faults()
+        real = aws_account(account=self.id, region=REGION, endpoint_url=url, credentials=CREDENTIALS)
+        parts: Any = [Faulty(part, self.faults) for part in (real.iam, real.ec2, real.parameters, real.cloudtrail)]
+        self.account = AwsAccount(*parts, self.id)
+        self.iam, self.ec2 = client("iam", url), client("ec2", url)
+
+    def add_role(self, name: str, *, path: str = "/") -> str:
+        role = self.iam.create_role(RoleName=name, Path=path, AssumeRolePolicyDocument="{}")
+        self.iam.attach_role_policy(RoleName=name, PolicyArn=ADMIN)
+        return str(role["Role"]["Arn"])
+
+    def drop_role(self, name: str) -> None:
+        self.iam.detach_role_policy(RoleName=name, PolicyArn=ADMIN)
+        self.iam.delete_role(RoleName=name)
+
+    def add_user(self, name: str) -> None:
+        self.iam.create_user(UserName=name)
+
+    def drop_user(self, name: str) -> None:
+        for key in self.iam.list_access_keys(UserName=name)["AccessKeyMetadata"]:
+            self.iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+        self.iam.delete_user(UserName=name)
+
+    def add_key(self, user: str) -> str:
+        return str(self.iam.create_access_key(UserName=user)["AccessKey"]["AccessKeyId"])
+
+    def add_instance(self, *, interfaces: int = 1, volumes: int = 1) -> Instance:
+        vpc = self.ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        subnet = self.ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]
+        disks = [{"DeviceName": f"/dev/sd{letter}", "Ebs": {"VolumeSize": 1}} for letter in "abcdef"[:volumes]]
+        image = self.ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+        made = self.ec2.run_instances(
+            ImageId=image, MinCount=1, MaxCount=1, SubnetId=subnet, BlockDeviceMappings=disks
+        )["Instances"][0]["InstanceId"]
+        for index in range(1, interfaces):
+            extra = self.ec2.create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
+            self.ec2.attach_network_interface(NetworkInterfaceId=extra, InstanceId=made, DeviceIndex=index)
+        instance = self.account.ec2.instance(made)
+        assert instance is not None
+        return instance
+
+    def terminate(self, instance: str) -> None:
+        self.ec2.terminate_instances(InstanceIds=[instance])
+
+
+@dataclass
+class Faulty:
+    """A port with scripted trouble in front of it, as every simulator has it."""
+
+    port: Any
+    faults: Faults
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        real = getattr(self.port, method)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            self.faults.before(method)
+            answer = real(*arguments, **named)
+            self.faults.after(method)
+            return answer
+
+        return call
+
+
+def client(service: str, url: str) -> Any:
+    """A raw client, for what no port does."""
+    return boto3.client(
+        service,
+        region_name=REGION,
+        endpoint_url=url,
+        aws_access_key_id=CREDENTIALS["access_key_id"],
+        aws_secret_access_key=CREDENTIALS["secret_access_key"],
+    )
+
+
+def fresh(kind: str) -> str:
+    """A name that no other test of this run uses: moto is shared."""
+    return f"{kind}-{uuid.uuid4().hex[:8]}"
