@@ -206,9 +206,10 @@ class _Search:
     def walk(self, value: Json, path: str, depth: int, *, under_secret: bool) -> Json:
         """`under_secret`: a key above is sensitive, and what it holds is an object: its random-looking strings go."""
         if isinstance(value, str):
-            if under_secret and _looks_random(value) and not _IS_PLACEHOLDER.fullmatch(value):
+            clean_text = self.text(value, path)
+            if under_secret and _looks_random(_IS_PLACEHOLDER.sub("", clean_text)):
                 return self.take("keyed", value, path)
-            return self.text(value, path)
+            return clean_text
         if not isinstance(value, dict | list):
             return value
         if depth >= DEEPEST:
