@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import boto3
@@ -17,6 +18,7 @@ from bot.sandbox.faults import Faults
 
 CREDENTIALS = {"access_key_id": "testing", "secret_access_key": "testing"}
 REGION = "us-east-1"
+_IMAGE = "ami-12c6146b"  # one of moto's own
 ADMIN = "arn:aws:iam::aws:policy/AdministratorAccess"
 
 
@@ -70,7 +72,7 @@ class Real:
 
     def __init__(self, url: str, clock: SimClock) -> None:
         self.clock, self.faults = clock, Faults()
-        real = aws_account(account=self.id, region=REGION, endpoint_url=url, credentials=CREDENTIALS)
+        real = _account(url)
         parts: Any = [Faulty(part, self.faults) for part in (real.iam, real.ec2, real.parameters, real.cloudtrail)]
         self.account = AwsAccount(*parts, self.id)
         self.iam, self.ec2 = client("iam", url), client("ec2", url)
@@ -99,9 +101,8 @@ class Real:
         vpc = self.ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
         subnet = self.ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]
         disks = [{"DeviceName": f"/dev/sd{letter}", "Ebs": {"VolumeSize": 1}} for letter in "abcdef"[:volumes]]
-        image = self.ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
         made = self.ec2.run_instances(
-            ImageId=image, MinCount=1, MaxCount=1, SubnetId=subnet, BlockDeviceMappings=disks
+            ImageId=_IMAGE, MinCount=1, MaxCount=1, SubnetId=subnet, BlockDeviceMappings=disks
         )["Instances"][0]["InstanceId"]
         for index in range(1, interfaces):
             extra = self.ec2.create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
@@ -133,6 +134,12 @@ class Faulty:
         return call
 
 
+@cache
+def _account(url: str) -> AwsAccount:
+    return aws_account(account=Real.id, region=REGION, endpoint_url=url, credentials=CREDENTIALS)
+
+
+@cache  # making one reads megabytes of service description
 def client(service: str, url: str) -> Any:
     """A raw client, for what no port does."""
     return boto3.client(

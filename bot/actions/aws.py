@@ -80,7 +80,8 @@ def find_role(arn: str, aws: AwsAccount) -> Role | Done | Failed:
         )
     role = aws.iam.get_role(name)
     if role is None:
-        return Done(Grade.CONFIG, {"role": arn}, nothing_held=f"account {owner} has no role {name}: it was deleted")
+        gone = f"account {owner} has no role {name}: it was deleted"
+        return Done(Grade.CONFIG, {"target": f"iam-role:{arn}"}, nothing_held=gone)
     if role.arn != arn:
         return Failed(False, f"the role of that name is {role.arn}, agents.yaml says {arn}: correct it")
     return role
@@ -114,7 +115,7 @@ def find_instance(params: Mapping[str, Any], aws: AwsAccount) -> Instance | Done
             "another region or account (then name its connection)",
         )
     if instance.state == "terminated":
-        return Done(Grade.CONFIG, {"instance": wanted, "state": "terminated"}, nothing_held=f"{wanted} is terminated")
+        return Done(Grade.CONFIG, {"instance": wanted}, nothing_held=f"{wanted} is terminated")
     return instance
 
 

@@ -44,10 +44,11 @@ class DenyAll(Action):
         known = aws.identity(params, agent)
         if known is None or agent is None:
             return ()
+        named = tuple(aws.role_targets(known, agent.id))
         policy = f"arn:{aws.partition(known)}:iam::aws:policy/AWSDenyAll"
         roles = [
             Target(target.id, {**target.params, "principal": target.params["role"], "policy": policy}, target.system)
-            for target in aws.role_targets(known, agent.id)
+            for target in named
         ]
         users = [
             Target(

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from bot.actions import Action, registry
+from bot.domain.outcome import Grade
 
 
 @pytest.mark.parametrize("action", registry().values(), ids=list(registry()))
@@ -24,3 +25,4 @@ def test_what_stands_in_the_reference_is_there(action: Action):
     assert action.outputs
     assert action.permissions
     assert all(param.doc or param.choices for param in action.params)
+    assert action.best_grade >= Grade.CONFIG or not action.containing, "a containing step is read back at the least"
