@@ -125,7 +125,7 @@ class Entries(Session):
     def save_stream(self, row: StreamRow) -> None:
         """Replaces the view of a stream."""
         due = None if row.next_due is None else micros(row.next_due)
-        summary = json.dumps(row.summary, ensure_ascii=False)
+        summary = json.dumps(dict(row.summary), ensure_ascii=False)
         values = (row.stream, row.kind, row.version, micros(self.now()), due, row.open, summary)
         self._wait(tables.streams, row.stream, values)
 

@@ -10,6 +10,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -118,17 +119,20 @@ class Peers(Replicas):
         self._guard = threading.Lock()
 
     def join(self, replica: str, lease_seconds: float) -> None:
-        with self._guard, self._database.translated():
-            self._lock(replica)
+        # A second's patience: the session of a predecessor that was just killed is about to end.
+        if not self._hold("SET lock_timeout = '1s'; SELECT pg_advisory_lock({})", replica):
+            raise ConfigError(
+                "replica", f"a process named {replica!r} serves this store already.", "Give each its own name."
+            )
         self._forget()
         super().renew(replica, lease_seconds)
 
     def renew(self, replica: str, lease_seconds: float) -> None:
-        """Also takes the session lock again where the database was restarted."""
-        with self._guard, self._database.translated():
-            if not self._alive():
-                self._database.engine.dispose()  # what else lies in the pool died with it
-                self._lock(replica)
+        """Also takes the session lock again after a lost connection; while the database still thinks that the old
+        session lives, the lease alone tells."""
+        if not self._alive():
+            self._database.engine.dispose()  # what else lies in the pool died with it
+            self._hold("SET lock_timeout = '50ms'; SELECT pg_advisory_lock({})", replica)
         super().renew(replica, lease_seconds)
 
     def leave(self, replica: str) -> None:
@@ -143,17 +147,19 @@ class Peers(Replicas):
         rows, held, now = self._listed()
         return tuple(id for id, until in rows if until < now or _number(id) not in held)
 
-    def _lock(self, replica: str) -> None:
-        self._drop()
-        pooled = self._database.connect()
-        session: Any = pooled.driver_connection
-        pooled.detach()  # the pool must never hand it to anybody else
-        if not session.execute("SELECT pg_try_advisory_lock(%s)", (_number(replica),)).fetchone()[0]:
-            session.close()
-            raise ConfigError(
-                "replica", f"a process named {replica!r} serves this store already.", "Give each its own name."
-            )
-        self._session = session
+    def _hold(self, sql: str, replica: str) -> bool:
+        with self._guard, self._database.translated():
+            self._drop()
+            pooled = self._database.connect()
+            session: Any = pooled.driver_connection
+            pooled.detach()  # the pool must never hand it to anybody else
+            try:
+                session.execute(sql.format(_number(replica)))
+            except psycopg.errors.LockNotAvailable:
+                session.close()
+                return False
+            self._session = session
+            return True
 
     def _alive(self) -> bool:
         if self._session is None:
@@ -166,7 +172,9 @@ class Peers(Replicas):
 
     def _drop(self) -> None:
         if self._session is not None:
-            self._session.close()  # which ends the lock
+            with suppress(psycopg.OperationalError):  # gone is as good as let go
+                self._session.execute("SELECT pg_advisory_unlock_all()")
+            self._session.close()
             self._session = None
 
     def _held(self, raw: Any) -> set[int]:

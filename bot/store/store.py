@@ -75,7 +75,8 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Commits on a clean exit. Raises Conflict where another writer was first, Unavailable where the database is
-        not there (`sent` when it went away during the commit, which may have happened); nothing is written then."""
+        not there; nothing is written then, unless `sent`: it went away during the commit, which may have happened.
+        Never nested: on SQLite the inner one would wait for the outer."""
         if self._read_only:
             raise RuntimeError("this store was opened to be read only")
         with self._database.writing(), self._database.transaction(self._database.begin_writing) as raw:

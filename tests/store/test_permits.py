@@ -143,7 +143,7 @@ def test_a_lost_session_lock_is_taken_again(open_store: Callable[..., Store]) ->
         return  # a file lock is not lost
     with other.transaction() as tx:
         tx._run(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() "
             "AND pid <> pg_backend_pid()"
         )
     assert other.dead_replicas() == ("r-1",)
@@ -159,7 +159,7 @@ def test_a_connection_that_died_in_the_pool_is_replaced(open_store: Callable[...
         tx.next_number("INC")
     with other.transaction() as tx:
         tx._run(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() "
             "AND pid <> pg_backend_pid()"
         )
     with store.transaction() as tx:
