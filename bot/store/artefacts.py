@@ -1,4 +1,4 @@
-"""Text outside the record: encrypted under a key of its incident, so that destroying the key erases it everywhere."""
+"""Text outside the record: encrypted under a key of its incident, so that destroying the key erases it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class Artefacts(Session):
         return data
 
     def erase(self, incident: str) -> None:
-        """Destroys the incident's keys: its texts and alerts can never be read again, from backups of them either."""
+        """Destroys the incident's keys: its texts and alerts can no longer be read. A backup from before still holds
+        both; it is erased with its own retention."""
         self._must_write()
         self._settle(tables.keys, tables.texts, tables.alerts)
         for table in ("texts", "alerts"):
