@@ -1,0 +1,227 @@
+"""Papers drafted out of the record. A template may only say what the record knows; the rest it leaves to a person, by
+name, with `todo`."""
+
+from __future__ import annotations
+
+import html
+import re
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from bot.documents.facts import Facts, facts
+from bot.documents.markdown import Markdown, code, escape, plain
+from bot.domain.incident import Incident
+from bot.domain.measures import Measure
+from bot.domain.record import Entry, TextRef
+from bot.domain.timeline import Line
+from bot.domain.wording import clock, span
+from bot.errors import ConfigError
+
+ERASED = "erased"
+PUBLIC = ("customer-", "status-")  # kinds that leave the house: their templates see no identifier at all
+_SUFFIX = ".md.j2"
+
+ReadText = Callable[[TextRef], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """`missing` is what people must still complete, `<role>: <what>`, in the order of the document."""
+
+    kind: str
+    title: str
+    markdown: str
+    missing: tuple[str, ...]
+
+
+def render(kind: str, incident: Incident, entries: Sequence[Entry], read_text: ReadText, templates: Path) -> Document:
+    """`<kind>.md.j2` of the folder `templates`, filled in. `read_text` gives None for erased text. Raises ConfigError
+    with the template's file and line."""
+    missing: list[str] = []
+    environment = _environment(templates, missing)
+    seen = facts(incident, entries)
+    names = _public(seen) if kind.startswith(PUBLIC) else _internal(seen, read_text)
+    name = f"{kind}{_SUFFIX}"
+    try:
+        markdown = environment.get_template(name).render(names)
+    except jinja2.TemplateNotFound as error:
+        known = ", ".join(one.removesuffix(_SUFFIX) for one in environment.list_templates(["j2"])) or "none"
+        raise ConfigError(
+            str(templates / str(error.name)), "there is no such template.", f"There are: {known}."
+        ) from None
+    except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        raise _explained(error, templates / name, kind) from error
+    markdown = re.sub(r"\n{3,}", "\n\n", markdown).strip() + "\n"
+    return Document(kind, _title(markdown, kind), markdown, tuple(dict.fromkeys(missing)))
+
+
+def _environment(templates: Path, missing: list[str]) -> jinja2.Environment:
+    environment = ImmutableSandboxedEnvironment(
+        loader=jinja2.FileSystemLoader(templates),
+        undefined=jinja2.StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # of HTML; `_finalize` escapes every value for Markdown
+    )
+
+    def todo(role: str, what: str) -> Markdown:
+        """Marks what only a person can say, and remembers that it is missing."""
+        missing.append(f"{plain(role)}: {plain(what)}")
+        return Markdown(f"**[to be completed by {escape(_role(role))}: {escape(what)}]**")
+
+    environment.globals["todo"] = todo
+    environment.filters |= {"code": code, "clock": clock, "moment": _moment, "span": _span}
+    return environment
+
+
+def _finalize(value: object) -> str:
+    """Every `{{ }}` passes here: Markdown made on purpose stays, anything else becomes inert text."""
+    if isinstance(value, Markdown):
+        return value
+    return escape("" if value is None else value)
+
+
+def _moment(value: datetime | None) -> str:
+    return f"{value:%Y-%m-%d %H:%M:%S} UTC" if value else "not reached"
+
+
+def _span(value: timedelta | None) -> str:
+    return "not reached" if value is None else span(value)
+
+
+def _explained(error: Exception, path: Path, kind: str) -> ConfigError:
+    """Jinja's errors, with the line of the template they came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    line = getattr(error, "lineno", None) or next(
+        (frame.lineno for frame in reversed(frames) if frame.filename.endswith(_SUFFIX)), None
+    )
+    hint = ""
+    if isinstance(error, jinja2.UndefinedError):
+        hint = "What templates can name stands in docs/reference/templates.md."
+        if kind.startswith(PUBLIC):
+            hint = "Templates that leave the house see only `public` and `todo`."
+    where = f"{path}:{line}" if line else str(path)
+    return ConfigError(where, f"{error}.".replace("..", "."), hint)
+
+
+def _role(role: str) -> str:
+    """`product_owner` as `Product Owner`, `dpo` as `DPO`."""
+    return " ".join(word.upper() if len(word) <= 3 else word.capitalize() for word in role.split("_"))
+
+
+def _title(markdown: str, kind: str) -> str:
+    heading = next((line[2:] for line in markdown.splitlines() if line.startswith("# ")), kind)
+    return html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", heading)).replace("`", "").strip()
+
+
+# What templates can name ----------------------------------------------------------------------------------------
+
+
+def _public(seen: Facts) -> dict[str, Any]:
+    incident = seen.incident
+    return {
+        "public": {
+            "opened_at": incident.start,
+            "contained_at": incident.contained_at if seen.verified else None,
+            "containment": str(incident.containment),
+            "verified": seen.verified and not seen.remains,
+            "resolved_at": incident.resolved_at,
+            "written_at": incident.at or incident.start,
+        }
+    }
+
+
+def _internal(seen: Facts, read_text: ReadText) -> dict[str, Any]:
+    incident = seen.incident
+    opened, agent, alert = incident.begun, incident.agent, incident.alert
+    playbook, runbook = incident.frozen.playbook, incident.frozen.runbook
+    return {
+        "incident": {
+            "id": incident.id,
+            "mode": opened.mode,
+            "type": opened.type,
+            "severity": opened.severity.name,
+            "status": str(incident.status),
+            "containment": str(incident.containment),
+            "verified": seen.verified,
+            "overridden": incident.overridden,
+            "opened_at": incident.start,
+            "contained_at": incident.contained_at,
+            "acknowledged_at": incident.first_ack_at,
+            "acknowledged_by": incident.acked_by,
+            "resolved_at": incident.resolved_at,
+            "written_at": incident.at or incident.start,
+            "declared_by": opened.declared_by,
+            "initiator": opened.initiator,
+            "why": opened.why,
+            "agent": opened.agent_uid,
+            "alerts": incident.alerts,
+            "repeats": incident.repeats,
+            "linked": incident.linked,
+            "text": _text(opened.text, read_text),
+        },
+        "agent": agent and {"id": agent.id, "name": agent.name, "owner": agent.owner, "team": agent.team},
+        "alert": alert
+        and {
+            "source": alert.source,
+            "product": alert.product,
+            "rule": alert.rule,
+            "time": alert.time,
+            "account": alert.account,
+            "region": alert.region,
+            "resources": [{"uid": one.uid, "type": one.type} for one in alert.resources],
+        },
+        "playbook": playbook and {"id": playbook.id, "version": playbook.version, "hash": playbook.hash},
+        "runbook": runbook
+        and {
+            "title": runbook.title,
+            "phases": [
+                {"name": phase.name, "due": phase.due, "role": phase.role, "checklist": phase.checklist}
+                for phase in runbook.phases
+            ],
+        },
+        "lines": [_line(line, read_text) for line in seen.lines],
+        "proofs": seen.containing,
+        "other_steps": [proof for proof in seen.proofs if not proof.contains],
+        "remains": seen.remains,
+        "approvals": seen.approvals,
+        "pages": seen.pages,
+        "measures": [_measure(measure) for measure in seen.measures],
+    }
+
+
+def _line(line: Line, read_text: ReadText) -> dict[str, Any]:
+    return {
+        "at": line.at,
+        "kind": line.kind,
+        "severity": line.severity,
+        "actor": line.actor,
+        "text": line.text,
+        "texts": [_text(ref, read_text) for ref in line.refs.values()],
+    }
+
+
+def _text(ref: TextRef | None, read_text: ReadText) -> str:
+    if ref is None:
+        return ""
+    found = read_text(ref)
+    return ERASED if found is None else found
+
+
+def _measure(measure: Measure) -> Mapping[str, Any]:
+    return {
+        "name": measure.name,
+        "target": measure.target,
+        "result": measure.result,
+        "verdict": str(measure.verdict),
+        "note": measure.note,
+    }

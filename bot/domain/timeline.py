@@ -1,0 +1,449 @@
+"""What happened, in sentences. Nobody writes to the timeline: it is narrated from the record.
+
+A `Line` is one fact. Its `text` is built of ids, numbers, enums and systems' answers, all of which may be hostile:
+whoever shows a line escapes it. Free text is only referred to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal, assert_never
+
+from bot.domain.alert import Alert
+from bot.domain.escalation import Roster
+from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown
+from bot.domain.record import (
+    Acknowledged,
+    ActionSettled,
+    AgentResolved,
+    AlertReceived,
+    AlertsCounted,
+    ApprovalGiven,
+    ApprovalRefused,
+    AskApproval,
+    AskPermit,
+    DeadlinePassed,
+    Decision,
+    Deferred,
+    DocumentDrafted,
+    DraftDocument,
+    EndPermit,
+    Entry,
+    Erased,
+    Event,
+    FormSubmitted,
+    HoldPlaced,
+    HoldReleased,
+    Linked,
+    NoteAdded,
+    Notify,
+    Opened,
+    Overridden,
+    Page,
+    PageFailed,
+    PageKind,
+    PageSent,
+    Permitted,
+    PlaceHold,
+    PlannedCall,
+    PlanStep,
+    Post,
+    Posted,
+    PostFailed,
+    Released,
+    ReleaseHold,
+    RosterResolved,
+    RunAction,
+    Status,
+    StatusChanged,
+    TextRef,
+    Unacknowledged,
+    Verb,
+    Withdraw,
+)
+from bot.domain.wording import clock, evidence_text, listed, reason_text, span, times, topic_text
+
+Weight = Literal["info", "good", "bad", "decision"]
+
+# What makes no line, and why.
+SILENT: Mapping[type, str] = {
+    Posted: "a message standing in Slack is not news; what it says has its own line",
+    RunAction: "its answer is narrated",
+    Page: "its sending or failing is narrated",
+    Notify: "its sending or failing is narrated",
+    AskPermit: "its answer is narrated where it is no",
+    EndPermit: "book-keeping between incidents",
+    PlaceHold: "the call's answer is narrated",
+    ReleaseHold: "the person's release is narrated",
+    DraftDocument: "the draft is narrated",
+}
+MACHINE = "firedoor"
+LATE = timedelta(seconds=60)  # a deadline noticed later than this says so
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`kind` groups lines: alert, containment, step, page, ack, approval, deadline, status, limit, document, note or
+    record. `actor` is a person's id, a source's name or `firedoor`. `refs` are its free texts, by name."""
+
+    at: datetime
+    kind: str
+    text: str
+    refs: Mapping[str, TextRef]
+    actor: str
+    severity: Weight
+    stream: str
+    version: int
+
+
+def narrate(entries: Sequence[Entry]) -> tuple[Line, ...]:
+    """In the order of the entries; several streams may be mixed."""
+    teller = _Teller()
+    return tuple(line for entry in entries for line in teller.tell(entry))
+
+
+@dataclass(slots=True)
+class _Known:
+    """What a stream has said so far that later sentences need."""
+
+    start: datetime | None = None
+    agent: str = ""
+    roster: Roster = field(default_factory=dict)
+    calls: dict[tuple[str, str], PlannedCall] = field(default_factory=dict)  # (step, call)
+    actions: dict[str, str] = field(default_factory=dict)  # step -> action
+    held: set[str] = field(default_factory=set)  # containing steps
+    asked: dict[str, AskApproval] = field(default_factory=dict)
+    pages: dict[str, Page | Notify] = field(default_factory=dict)
+    deferred: set[str] = field(default_factory=set)
+    away: dict[tuple[str, str], int] = field(default_factory=dict)  # unanswered tries of a call, in a row
+    acked_by: str = ""
+
+    def learn(self, decision: Decision) -> None:
+        match decision:
+            case PlanStep(step=step, action=action, calls=calls):
+                self.actions[step] = action
+                self.calls |= {(step, call.name): call for call in calls}
+            case PlaceHold(hold=hold):
+                self.held.add(hold.step)
+            case AskPermit(steps=steps, contains=True):
+                self.held |= set(steps)
+            case RunAction(step=step, call=call, contains=contains) if (step, call) not in self.calls:
+                self.calls[step, call] = PlannedCall(call, decision.target, decision.params, decision.system)
+                self.actions[step] = decision.action
+                self.held |= {step} if contains else set()
+            case AskApproval(id=id):
+                self.asked[id] = decision
+            case Page(id=id) | Notify(id=id):
+                self.pages[id] = decision
+            case _:
+                return
+
+    def subject(self, step: str, call: str) -> str:
+        """`revoke_vault (vault.revoke_agent on vault-entity:e-7)`"""
+        plan = self.calls.get((step, call))
+        what = " on ".join(part for part in (self.actions.get(step, ""), plan.target if plan else "") if part)
+        return f"{step} ({what})" if what else step
+
+    def system(self, step: str, call: str) -> str:
+        plan = self.calls.get((step, call))
+        return (plan.system if plan else "") or "the system"
+
+
+Told = tuple[str, Weight, str, str, Mapping[str, TextRef]]  # kind, weight, actor, text, refs
+
+
+def _say(kind: str, weight: Weight, text: str, actor: str = MACHINE, **refs: TextRef | None) -> Told:
+    return kind, weight, actor, text, {name: ref for name, ref in refs.items() if ref}
+
+
+class _Teller:
+    def __init__(self) -> None:
+        self._streams: dict[str, _Known] = {}
+
+    def tell(self, entry: Entry) -> Iterator[Line]:
+        known = self._streams.setdefault(entry.stream, _Known())
+        for decision in entry.decisions:
+            known.learn(decision)
+        told = [*_event(entry, known), *(fact for each in entry.decisions for fact in _decision(each))]
+        for kind, weight, actor, text, refs in told:
+            yield Line(entry.at, kind, text, refs, actor, weight, entry.stream, entry.version)
+
+
+def _event(entry: Entry, known: _Known) -> Iterator[Told]:
+    event: Event = entry.event
+    match event:
+        case Opened():
+            yield from _opened(entry, event, known)
+        case AlertReceived(alert=alert, text=ref, why=why):
+            said = f"Another alert: {_alert(alert)}. Attached because {why}."
+            yield _say("alert", "info", said, alert.source, alert=ref)
+        case AlertsCounted(count=count, first=first, last=last, total=total):
+            when = f"between {clock(first)} and {clock(last)}" if first != last else f"at {clock(first)}"
+            yield _say("alert", "info", f"The same alert came {times(count)} more {when}; {times(total)} in all.")
+        case RosterResolved(roster=roster):
+            yield _say("record", "info", f"The on-call list changed: {_roster_change(known.roster, roster)}.")
+            known.roster = roster
+        case AgentResolved(agent=agent):
+            found = "what it holds was looked up again, and had changed" if agent else "it is no longer enrolled"
+            yield _say("record", "info" if agent else "bad", f"Agent {known.agent or 'unknown'}: {found}.")
+        case ActionSettled():
+            yield from _settled(event, known)
+        case PageSent():
+            yield _page_sent(event, known)
+        case PageFailed(decision=decision, person=person, way=way, why=why):
+            noun = "The notice" if isinstance(known.pages.get(decision), Notify) else "The page"
+            yield _say("page", "bad", f"{noun} to {person} by {way} did not leave: {why}.")
+        case PostFailed(purpose=purpose, why=why):
+            yield _say("record", "bad", f"Slack did not take the message {purpose!r}: {why}.")
+        case Acknowledged(by=by, via=via):
+            known.acked_by = by
+            after = f", {span(entry.at - known.start)} after the opening" if known.start else ""
+            yield _say("ack", "good", f"{by} acknowledged by {via}{after}.", by)
+        case Unacknowledged(by=by, via=via):
+            known.acked_by = ""
+            yield _say("ack", "bad", f"{by} took the acknowledgement back by {via}: people are paged again.", by)
+        case ApprovalGiven(request=request, by=by, groups=groups, hash=hash):
+            member = f" ({', '.join(groups)})" if groups else ""
+            yield _say("approval", "decision", f"{by}{member} approved {_asked(known, request)}, plan {hash[:12]}.", by)
+        case ApprovalRefused(request=request, by=by, groups=groups, why=reason):
+            member = f" ({', '.join(groups)})" if groups else ""
+            said = f"{by}{member} refused {_asked(known, request)}: it is not done."
+            yield _say("approval", "decision", said, by, why=reason)
+        case FormSubmitted(step=step, by=by, values=values, texts=texts):
+            answers = f": {evidence_text(values)}" if values else ""
+            yield _say("step", "decision", f"{by} completed {step}{answers}.", by, **texts)
+        case Permitted(steps=steps):
+            if freed := [step for step in steps if step in known.deferred]:
+                known.deferred -= set(freed)
+                yield _say("limit", "info", f"{listed(freed)} may go on now.")
+        case Deferred(steps=steps, why=why, group=group):
+            known.deferred |= set(steps)
+            behind = f" (one at a time in {group})" if group else ""
+            contains = bool(known.held & set(steps))
+            alive = " Until a person overrides this, the agent is not cut off there." if contains else ""
+            verb = "have" if len(steps) > 1 else "has"
+            yield _say("limit", "bad" if contains else "info", f"{listed(steps)} {verb} to wait{behind}: {why}.{alive}")
+        case Overridden(step=step, by=by, accept=accept):
+            known.deferred.discard(step)
+            did = f"accepted {step} as it is, without another try" if accept else f"had {step} run on their own word"
+            yield _say("step", "decision", f"{by} {did}.", by)
+        case DeadlinePassed():
+            yield from _passed(entry, event, known)
+        case StatusChanged(status=status, by=by):
+            weight: Weight = "good" if status in (Status.RESOLVED, Status.REVIEWED) else "decision"
+            yield _say("status", weight, f"{by} set the incident to {status.replace('_', ' ')}.", by)
+        case Released(step=step, by=by):
+            yield _say("containment", "decision", f"{by} let go of this incident's hold by {step}.", by)
+        case NoteAdded(by=by, text=note):
+            yield _say("note", "info", f"{by} noted:", by, note=note)
+        case DocumentDrafted(kind=kind, missing=missing):
+            open_parts = f"; {len(missing)} part{'s' if len(missing) > 1 else ''} left to people" if missing else ""
+            yield _say("document", "info", f"The {kind} was drafted{open_parts}.")
+        case Linked(incident=other):
+            yield _say("record", "info", f"Linked with {other}.")
+        case Erased(by=by):
+            yield _say("record", "decision", f"{by} had this incident's free text erased; its digests remain.", by)
+        case HoldPlaced(target=target, hold=hold):
+            yield _say("containment", "info", f"{hold.incident} holds {target} by {hold.step} ({hold.action}).")
+        case HoldReleased(target=target, incident=incident, step=step, by=by):
+            yield _say("containment", "decision", f"{by} released the hold of {incident} on {target} ({step}).", by)
+        case Posted():
+            return  # SILENT
+        case _:
+            assert_never(event)
+
+
+def _opened(entry: Entry, event: Opened, known: _Known) -> Iterator[Told]:
+    known.start, known.agent, known.roster = entry.at, event.agent_uid, event.roster
+    if event.mode != "live":
+        yield _say(
+            "record", "info", f"This is a {event.mode} record: nothing in it is live, and it authorises nothing."
+        )
+    actor = event.declared_by or (event.alert.source if event.alert else MACHINE)
+    kind = f"{event.severity.name} {event.type}"
+    about = f" about agent {event.agent_uid}" if event.agent_uid else ""
+    if event.alert is None:
+        text = f"{event.declared_by or 'Somebody'} declared {kind}{about}."
+    else:
+        delay = entry.at - event.alert.time
+        when = f"{span(delay)} after it happened" if delay >= timedelta(0) else "with a time ahead of our clock"
+        text = f"Opened as {kind}{about}: {_alert(event.alert)}, {when}."
+    yield _say("alert", "bad", text, actor, alert=event.text)
+    if event.agent is None and event.agent_uid:
+        text = f"Agent {event.agent_uid} is not enrolled: what it holds is not known, and nothing of it can be cut off."
+        yield _say("record", "bad", text)
+    if not event.pins.playbook:
+        yield _say("record", "bad", "No playbook runs: people have to contain this by hand.")
+    if not event.contain:
+        yield _say("limit", "info", "The source may not contain: each containing step is put to people first.")
+    if event.proposed:
+        yield _say("record", "info", f"Also matching, and only proposed: {', '.join(event.proposed)}.")
+    for playbook in event.trigger_errors:
+        yield _say("record", "bad", f"The trigger of playbook {playbook} could not be evaluated; it is only proposed.")
+    if event.linked:
+        yield _say("record", "info", f"Linked with {', '.join(event.linked)}.")
+
+
+def _alert(alert: Alert) -> str:
+    return f"{alert.source} reports {alert.rule or alert.product}"
+
+
+def _settled(event: ActionSettled, known: _Known) -> Iterator[Told]:
+    call = (event.step, event.call)
+    subject, system = known.subject(*call), known.system(*call)
+    held = event.step in known.held
+    tries = known.away.pop(call, 0)
+    weight, said = _outcome(event.outcome, held, event.verb)
+    if isinstance(event.outcome, Pending):
+        if event.outcome.unavailable:
+            known.away[call] = tries + 1
+            if tries:
+                return  # said once; how often is told when it answers
+            alive = "; the credentials may still be alive" if held and event.verb is Verb.RUN else ""
+            weight, said = "bad", f"{system} unreachable, retried{alive}" + _because(event.outcome.why)
+        elif not event.outcome.why:
+            return
+    if tries:
+        said += f"; {system} had not answered {times(tries)} before"
+    if event.reclaimed:
+        said += "; performed again after a restart, so its effect may repeat"
+    if isinstance(event.outcome, Failed):
+        again = not event.final or (event.outcome.retryable and not held)
+        said += "; tried again while attempts are left" if again else ""
+    subject = f"Release of {subject}" if event.verb is Verb.UNDO else subject
+    yield _say("containment" if held else "step", weight, f"{subject}: {said}.")
+
+
+def _outcome(outcome: Outcome, held: bool, verb: Verb) -> tuple[Weight, str]:
+    match outcome:
+        case Done(nothing_held=reason) if reason:
+            return "good", f"nothing was held there: {reason}"
+        case Done(grade=grade, evidence=evidence):
+            word = ("restored" if held else "undone") if verb is Verb.UNDO else ("in force" if held else "done")
+            read = evidence_text(evidence)
+            if grade is Grade.UNVERIFIED:
+                return "bad" if held else "info", f"{word}, unverified" + (f": {read}" if read else "")
+            return "good", f"{word}, {grade.label}" + (f": {read}" if read else "")
+        case Pending(check_at=check_at, why=why):
+            return "info", f"under way, looked at again at {clock(check_at)}" + _because(why)
+        case Skipped(why=why) if verb is Verb.UNDO:
+            return "info", f"nothing was loosened: {why}"
+        case Skipped(why=why):
+            return "bad" if held else "info", f"not done: {why}"
+        case Failed(why=why):
+            return "bad", f"failed: {why}"
+        case Unknown(why=why):
+            return "bad", f"unknown whether it happened, a person has to find out: {why}"
+    assert_never(outcome)
+
+
+def _page_sent(event: PageSent, known: _Known) -> Told:
+    page = known.pages.get(event.decision)
+    notes = []
+    if event.late:
+        notes.append(f"late by {span(timedelta(seconds=event.late))}")
+    if event.may_repeat:
+        notes.append("it may repeat an earlier one that left before a restart")
+    match page:
+        case Page(kind=kind, levels=levels, round=round, reason=reason):
+            verb, about = "paged", reason_text(reason)
+            if kind is PageKind.ESCALATION:
+                numbers = " and ".join(str(number + 1) for number in levels)
+                about = f"level{'s' if len(levels) > 1 else ''} {numbers}" + (f", round {round + 1}" if round else "")
+                if known.acked_by:
+                    notes.append(f"in flight when {known.acked_by} acknowledged")
+        case Notify(topic=topic):
+            verb, about = "told", topic_text(topic)
+        case _:
+            verb, about = "reached", ""
+    said = f"{event.person} was {verb} by {event.way}" + (f" ({about})" if about else "")
+    return _say("page", "bad" if event.late or event.may_repeat else "info", "; ".join((said, *notes)) + ".")
+
+
+def _passed(entry: Entry, event: DeadlinePassed, known: _Known) -> Iterator[Told]:
+    late = entry.at - event.due
+    noted = f" Noticed {span(late)} late." if late > LATE else ""
+    kind, _, rest = event.name.partition(":")
+    match kind:
+        case "escalation":
+            levels = {number + 1 for page in entry.decisions if isinstance(page, Page) for number in page.levels}
+            if not levels:
+                return
+            text = f"Nobody had acknowledged by {clock(event.due)}: paging level {listed(sorted(map(str, levels)))}."
+        case "containment":
+            since = f", {span(event.due - known.start)} after the opening" if known.start else ""
+            text = f"Containment was not verified by {clock(event.due)}{since}."
+        case "ack":
+            text = f"The acknowledgement by {known.acked_by or 'the responder'} ran out: people are paged again."
+            known.acked_by = ""
+        case "approval":
+            paged = any(isinstance(decision, Page) for decision in entry.decisions)
+            then = "the next level is paged" if paged else "it is not done"
+            text = f"Nobody decided on {_asked(known, rest)} in time: {then}."
+        case "form":
+            text = f"{rest} was to be completed by {clock(event.due)} and is not."
+        case "phase":
+            yield _say("deadline", "info", f"Phase {rest} was due at {clock(event.due)}.{noted}")
+            return
+        case "run":
+            text = "The playbook's time is over: what had not begun was cancelled."
+        case _:
+            return  # `again`: the next look at a call has a line of its own
+    yield _say("deadline", "bad", text + noted)
+
+
+def _decision(decision: Decision) -> Iterator[Told]:
+    match decision:
+        case PlanStep(step=step, status="left_out"):
+            yield _say("step", "info", f"{step} is not part of the plan: its condition is false.")
+        case PlanStep(step=step, status="failed", why=why):
+            yield _say("step", "bad", f"{step} could not be planned: {why}.")
+        case PlanStep(step=step, status="skipped", why=why):
+            yield _say("step", "bad", f"{step} was skipped: {why}.")
+        case PlanStep(step=step, status="observed", action=action, calls=calls):
+            targets = ", ".join(call.target for call in calls)
+            yield _say("step", "info", f"{step} would run {action} on {targets}; the playbook only observes.")
+        case PlanStep(step=step, status="done", why=why):
+            yield _say("step", "info", f"{step}: {why}.")
+        case PlanStep(step=step, status="awaiting_form"):
+            yield _say("step", "info", f"{step} waits for a person to complete it.")
+        case AskApproval(step=step, hash=hash):
+            yield _say("approval", "info", f"Approval was asked for {step}, plan {hash[:12]}.")
+        case Withdraw(decisions=ids):
+            yield _say("page", "info", f"{len(ids)} page{'s' if len(ids) > 1 else ''} that had not left taken back.")
+        case Post(purpose=purpose):
+            yield from _post(purpose)
+        case _:
+            return  # SILENT, or a step that simply starts
+
+
+def _post(purpose: str) -> Iterator[Told]:
+    """Only what no event says; everything else posted is a view of a line that stands already."""
+    kind, _, rest = purpose.partition(":")
+    verdicts: Mapping[str, tuple[Weight, str]] = {
+        "contained": ("good", "Contained: every containing step holds at its required grade."),
+        "partial": ("bad", "Partly contained: at least one containing step does not hold at its required grade."),
+        "unknown": ("bad", "Containment is unknown: at least one call may or may not have happened."),
+    }
+    match kind:
+        case "containment" if rest in verdicts:
+            yield _say("containment", *verdicts[rest])
+        case "nobody_on_call":
+            yield _say("page", "bad", f"Nobody is on call for level {rest}: the next level is paged at once.")
+        case "unreachable":
+            yield _say("page", "bad", f"Nobody of level {rest} could be reached: the next level is paged at once.")
+
+
+def _asked(known: _Known, request: str) -> str:
+    return known.asked[request].step if request in known.asked else request
+
+
+def _roster_change(before: Roster, after: Roster) -> str:
+    changed = [role for role in {**before, **after} if before.get(role, ()) != after.get(role, ())]
+    return "; ".join(f"{role}: {', '.join(c.person for c in after.get(role, ())) or 'nobody'}" for role in changed)
+
+
+def _because(why: str) -> str:
+    return f" ({why})" if why else ""

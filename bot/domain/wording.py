@@ -1,0 +1,82 @@
+"""Times, lengths and facts in words: one voice for the timeline, Slack and the documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+
+def span(length: timedelta) -> str:
+    """`40 s`, `4 min 12 s`, `2 h 5 min`, `3 d 1 h`; `120 ms`, `1.2 s`; `-40 s` for what lies before."""
+    seconds = length.total_seconds()
+    if seconds < 0:
+        return f"-{span(-length)}"
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 10 and seconds % 1:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for (big, size), (small, part) in (
+        (("d", 86_400), ("h", 3600)),
+        (("h", 3600), ("min", 60)),
+        (("min", 60), ("s", 1)),
+    ):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size} {big} {rest} {small}" if rest else f"{whole // size} {big}"
+    return f"{whole} s"
+
+
+def clock(moment: datetime) -> str:
+    return f"{moment:%H:%M:%S}Z"
+
+
+def evidence_text(evidence: Mapping[str, Any]) -> str:
+    """What was read back, as `entity disabled: yes, leases alive: 0`; its own `why` comes last."""
+    facts = [f"{key.replace('_', ' ')}: {_value(value)}" for key, value in evidence.items() if key != "why"]
+    return ", ".join(facts) + (f" ({evidence['why']})" if evidence.get("why") else "")
+
+
+def _value(value: Any) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case None:
+            return "not known"
+        case Mapping():
+            return ", ".join(f"{key}={_value(item)}" for key, item in value.items()) or "none"
+        case list() | tuple():
+            more = f" and {len(value) - 5} more" if len(value) > 5 else ""
+            return ", ".join(map(_value, value[:5])) + more if value else "none"
+    return str(value)
+
+
+def reason_text(reason: str) -> str:
+    """Of a page, for people."""
+    kind, _, rest = reason.partition(":")
+    return {
+        "escalation": "nobody has acknowledged",
+        "not_contained": "not contained in time",
+        "step": f"{rest} needs a person",
+        "deferred": f"held back by a limit: {rest.replace(',', ', ')}",
+        "approval": f"no decision on {rest}",
+        "form": f"{rest} is overdue",
+        "on_failure": "the playbook failed",
+        "trigger_error": "a trigger could not be evaluated",
+    }.get(kind, reason)
+
+
+def topic_text(topic: str) -> str:
+    """Of a notice, for people."""
+    kind, _, rest = topic.partition(":")
+    named = {"opened": "incident opened", "phase": f"phase {rest} is due", "form": f"{rest} to be completed"}
+    return named.get(kind, topic)
+
+
+def times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
