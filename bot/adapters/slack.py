@@ -17,7 +17,7 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web import SlackResponse
 
 from bot.errors import Denied, Rejected, SystemFailure, Unavailable
-from bot.ports import ChatMessage, MessageRef, PageMessage
+from bot.ports import Chat, ChatMessage, MessageRef, PageMessage
 
 METADATA_EVENT = "firedoor_message"
 _PATIENCE = 5.0  # seconds a post may be held back for pacing; beyond it the caller waits, not this thread
@@ -166,7 +166,7 @@ class SlackPager:
     """ports.Pager for the way `slack`: a direct message. Never looks for its own trace: a page that may have been lost
     is sent again (law 3)."""
 
-    def __init__(self, chat: SlackChat) -> None:
+    def __init__(self, chat: Chat) -> None:
         self._chat = chat
 
     def send(self, message: PageMessage) -> str:

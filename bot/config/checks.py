@@ -22,6 +22,7 @@ from bot.domain.outcome import Grade
 from bot.domain.playbook import Call, Playbook, Step
 from bot.domain.source import ANY
 from bot.errors import ConfigError
+from bot.sources import generic
 
 if TYPE_CHECKING:
     from bot.config import Config
@@ -155,6 +156,9 @@ def _sources(config: Config) -> Iterator[Problem]:
                     f"{rules.name!r} may speak of {agent!r}, which is no agent.",
                     suggestion(agent, config.agents.agents),
                 )
+        if rules.kind == "generic":
+            for problem in generic.problems(rules.field_map):
+                yield Problem("sources.yaml", f"the map of {rules.name!r}: {problem}.")
         if source.queue:
             yield from _connection(config, source.connection, AwsConnection, f"sources.yaml: {rules.name}")
     made = {rule.type for rule in config.classification} | {

@@ -229,11 +229,13 @@ class Performer:
 
     def _call(self, action: Action, decision: RunAction, breaker: Breaker) -> Outcome:
         ports = self._world.ports
+        settings = self._world.config.settings
+        key = f"{settings.install}.{settings.epoch}/{decision.key}"  # a restored backup raises the epoch
         try:
             if decision.verb is Verb.UNDO:
-                outcome = action.undo(decision.params, ports, undo=decision.undo or {}, key=decision.key)
+                outcome = action.undo(decision.params, ports, undo=decision.undo or {}, key=key)
             else:
-                outcome = action.run(decision.params, ports, key=decision.key, so_far=decision.so_far)
+                outcome = action.run(decision.params, ports, key=key, so_far=decision.so_far)
         except Unavailable as error:
             breaker.failed(time.monotonic())
             at = ports.clock.now() + timedelta(seconds=error.retry_after or 0.0)

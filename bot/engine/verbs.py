@@ -1,7 +1,7 @@
 """What people can say, the same at every door (Slack, command line, acknowledge link).
 
-Who may say it is the verb table of people.yaml, what it means is an event. A refusal is `errors.Refused` with a sentence
-for the person.
+Who may say it is the verb table of people.yaml, what it means is an event. A refusal is `errors.Refused` with a
+sentence for the person.
 """
 
 from __future__ import annotations

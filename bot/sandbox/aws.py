@@ -149,9 +149,9 @@ class SimIam:
         arn = f"arn:aws:iam::{self._estate.id}:user/{name}"
         self.users[name] = _Principal(arn, attached=[f"arn:aws:iam::aws:policy/{each}" for each in attached])
 
-    def add_key(self, user: str, *, active: bool = True) -> str:
+    def add_key(self, user: str, *, id: str = "", active: bool = True) -> str:
         """A long-term access key of that user; returns its id."""
-        key = AccessKey(self._estate.new("AKIA"), user, active)
+        key = AccessKey(id or self._estate.new("AKIA"), user, active)
         self.keys[key.id] = key
         return key.id
 
@@ -265,13 +265,13 @@ class SimEc2:
         self._quarantine: dict[str, str] = {}  # VPC -> group
         self._taken: list[_Taken] = []
 
-    def add_instance(self, *, vpc: str = "vpc-1", interfaces: int = 1, volumes: int = 1) -> Instance:
+    def add_instance(self, *, id: str = "", vpc: str = "vpc-1", interfaces: int = 1, volumes: int = 1) -> Instance:
         """A running instance, its interfaces in one open group of its own."""
         new = self._estate.new
         group = new("sg-")
         self.rules[group] = (1, 1)
         instance = Instance(
-            id=new("i-"),
+            id=id or new("i-"),
             state="running",
             vpc=vpc,
             interfaces={new("eni-"): (group,) for _ in range(interfaces)},

@@ -1,0 +1,195 @@
+"""A scenario on the real engine, in virtual time: hours in milliseconds, no thread, no scheduler.
+
+Everything goes the way it goes in earnest: alerts pass redaction, reader and intake, people press the buttons that
+stand in the simulated Slack, actions run against an estate that refuses what it must refuse.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+
+from bot.config import Config
+from bot.domain.alert import AlertText
+from bot.domain.incident import Incident
+from bot.domain.record import Entry, Status
+from bot.domain.redaction import redact, redact_text
+from bot.domain.timeline import Line, narrate
+from bot.drill.scenario import Finding, Move, Scenario
+from bot.engine import verbs
+from bot.engine.engine import Engine
+from bot.engine.intake import Receipt, receive
+from bot.errors import ConfigError, Refused, Unavailable
+from bot.sandbox.chat import Posted, SimChat
+from bot.sandbox.clock import SimClock
+from bot.sandbox.estate import Estate
+from bot.sources import read
+
+Progress = Callable[[Line], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What the agent tried during the drill, and what got through."""
+
+    at: datetime
+    passed: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Rehearsal:
+    """One run. `incident` is the one that the first alert opened."""
+
+    scenario: Scenario
+    config: Config
+    engine: Engine
+    estate: Estate
+    chat: SimChat
+    clock: SimClock
+    incident: str = ""
+    receipts: list[Receipt] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+    told: int = 0
+
+    def run(self, progress: Progress) -> Incident:
+        """Plays the scenario to its end. Raises ConfigError where a move is refused that should not be, or the other
+        way round: a drill whose script does not fit the product is a broken drill."""
+        self._prepare()
+        start = self.scenario.starts
+        script = sorted(self._script(), key=lambda scene: scene[0])
+        for at, scene in script:
+            self._until(start + at, progress)
+            scene()
+            self.engine.settle()
+            self._tell(progress)
+        self._until(start + self.scenario.until, progress)
+        return self.engine.incident(self.incident)
+
+    def entries(self) -> tuple[Entry, ...]:
+        return self.engine.entries(self.incident)
+
+    # The script -------------------------------------------------------------------------------------------------
+
+    def _script(self) -> Iterator[tuple[timedelta, Callable[[], None]]]:
+        scenario = self.scenario
+        for finding in scenario.alerts:
+            yield finding.at, partial(self._alert, finding)
+        for at in scenario.tries:
+            yield at, self._try
+        for fault in scenario.faults:
+            yield fault.at, partial(self._break, fault.system, fault.times, fault.why)
+        for move in scenario.people:
+            yield move.at, partial(self._move, move)
+
+    def _prepare(self) -> None:
+        agent = self.config.agents.agent(self.scenario.agent)
+        if agent is None:
+            raise ConfigError("agents.yaml", f"the drill's agent {self.scenario.agent!r} is not in it.")
+        for deed in self.scenario.before:
+            self.clock.set(self.scenario.starts - deed.ago)
+            for name in agent.gateways:
+                self.estate.gateways[name].record(agent.id, deed.kind, text=deed.text)
+        self.clock.set(self.scenario.starts)
+
+    def _until(self, moment: datetime, progress: Progress) -> None:
+        """Lets time pass, stopping wherever something is due."""
+        while True:
+            due = self.engine.next_moment()
+            if due is None or due > moment:
+                break
+            self.clock.set(max(due, self.clock.now()))
+            self.engine.settle()
+            self._tell(progress)
+        self.clock.set(moment)
+
+    def _alert(self, finding: Finding) -> None:
+        now, source = self.clock.now(), self.config.sources[finding.source].rules
+        payload = {**finding.payload, "timestamp": (now - finding.ago).isoformat()}
+        clean, _ = redact(payload, salt=self.engine.world.ports.salt)
+        salt = self.engine.world.ports.salt
+        for alert in read(source, clean):
+            text = AlertText(redact_text(alert.text.title, salt=salt), redact_text(alert.text.message, salt=salt))
+            body = json.dumps(clean).encode()
+            job = partial(receive, alert=replace(alert, text=text), source=source, body=body)
+            receipt = self.engine.submit(job).result()
+            self.receipts.append(receipt)
+            self.incident = self.incident or receipt.incident
+
+    def _try(self) -> None:
+        agent = self.config.agents.agents[self.scenario.agent]
+        self.attempts.append(Attempt(self.clock.now(), tuple(self.estate.alive(agent))))
+
+    def _break(self, system: str, times: int, why: str) -> None:
+        error = Unavailable(system, why)
+        for group in (self.estate.vaults, self.estate.aws, self.estate.gateways, self.estate.pagers):
+            if system in group:
+                group[system].faults.add("*", error, times)
+        if system == "slack":
+            self.chat.faults.add("*", error, times)
+
+    # People -----------------------------------------------------------------------------------------------------
+
+    def _move(self, move: Move) -> None:
+        try:
+            self.engine.submit(self._job(move)).result()
+        except Refused as refused:
+            if refused.code != move.refused:
+                raise ConfigError(move.where, f"{move.who} could not {move.does}: {refused}") from refused
+            return
+        if move.refused:
+            raise ConfigError(move.where, f"{move.who} should have been refused ({move.refused}), and was not")
+
+    def _job(self, move: Move) -> verbs.Job:
+        incident = self.incident
+        match move.does:
+            case "acknowledge":
+                return verbs.acknowledge(self._pressed(move, "ack"), move.who, "slack")
+            case "unacknowledge":
+                return verbs.unacknowledge(incident, move.who, "slack")
+            case "approve":
+                request, _, hash = self._pressed(move, "approve").partition("|")
+                return verbs.approve(request, move.who, "slack", hash)
+            case "refuse":
+                request, _, _ = self._pressed(move, "refuse").partition("|")
+                return verbs.refuse(request, move.who, "slack", move.text)
+            case "form":
+                return verbs.submit_form(incident, move.step, move.values, move.who)
+            case "status":
+                return verbs.status(incident, Status(move.to), move.who, "slack")
+            case "note":
+                return verbs.note(incident, move.text, move.who)
+            case "override":
+                return verbs.override(incident, move.step, move.who, "slack")
+            case _:
+                return verbs.release(incident, move.step, move.who, "slack")
+
+    def _pressed(self, move: Move, action: str) -> str:
+        """The value of the button this person sees: on the newest message that carries it, in their direct messages or
+        the incident's channel. There is no other way to say it in a drill."""
+        person = self.config.people.persons[move.who]
+        request = ""
+        if move.step:
+            request = self.engine.incident(self.incident).steps[move.step].request
+        seen = (*self.chat.messages(self.engine.world.channel), *self.chat.directs(person.slack))
+        for posted in reversed(seen):
+            value = _value(self.chat, posted, action)
+            if value and value.startswith(request or self.incident):
+                return value
+        raise ConfigError(move.where, f"{move.who} sees no {action} button {('for ' + move.step) if move.step else ''}")
+
+    def _tell(self, progress: Progress) -> None:
+        if self.incident:
+            lines = narrate(self.entries())
+            for line in lines[self.told :]:
+                progress(line)
+            self.told = len(lines)
+
+
+def _value(chat: SimChat, posted: Posted, action: str) -> str:
+    try:
+        return str(chat.press(posted.ref, action).get("value", ""))
+    except LookupError:
+        return ""

@@ -1,0 +1,139 @@
+"""A drill as it is written down (drills/*.yaml): what the agent did, what the SIEM said, what people do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from bot.config.reading import Problems, Section, file_section
+from bot.config.yaml import Node
+
+DOES = ("acknowledge", "unacknowledge", "approve", "refuse", "form", "status", "note", "override", "release")
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """What the agent did before the alert."""
+
+    ago: timedelta
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An alert: received `at` after the start, about something that happened `ago` before that."""
+
+    at: timedelta
+    ago: timedelta
+    source: str
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What a person does. `refused` is the code of the refusal that the scenario expects, '' where it must succeed."""
+
+    at: timedelta
+    who: str
+    does: str
+    step: str = ""
+    to: str = ""
+    text: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    refused: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A system that fails from `at` on, `times` calls long."""
+
+    at: timedelta
+    system: str  # a connection's name, `slack` or `email`
+    times: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    id: str
+    title: str
+    agent: str
+    starts: datetime
+    until: timedelta
+    instances: tuple[str, ...]
+    before: tuple[Deed, ...]
+    alerts: tuple[Finding, ...]
+    tries: tuple[timedelta, ...]
+    people: tuple[Move, ...]
+    faults: tuple[Fault, ...]
+
+
+def load_scenario(path: Path) -> Scenario:
+    """Raises ConfigError with file and line."""
+    problems = Problems()
+    with file_section(path, problems) as top:
+        top.text("apiVersion", choices=["firedoor/v1"])
+        top.text("kind", choices=["Drill"])
+        scenario = Scenario(
+            id=top.name("id"),
+            title=top.text("title"),
+            agent=top.text("agent"),
+            starts=top.time("starts"),
+            until=top.duration("until", timedelta(hours=1)) or timedelta(hours=1),
+            instances=tuple(top.texts("instances")),
+            before=tuple(_deed(node, problems) for node in top.elements("before")),
+            alerts=tuple(_finding(node, problems) for node in top.elements("alerts")),
+            tries=tuple(_at(Section(node, problems, "a try")) for node in top.elements("agent_tries")),
+            people=tuple(_move(node, problems) for node in top.elements("people")),
+            faults=tuple(_fault(node, problems) for node in top.elements("faults")),
+        )
+    problems.raise_any()
+    return scenario
+
+
+def _at(section: Section) -> timedelta:
+    return section.duration("at", timedelta(0)) or timedelta(0)
+
+
+def _deed(node: Node, problems: Problems) -> Deed:
+    with Section(node, problems, "a deed") as section:
+        ago = section.duration("ago", timedelta(0)) or timedelta(0)
+        return Deed(ago, section.text("kind"), section.text("text"))
+
+
+def _finding(node: Node, problems: Problems) -> Finding:
+    with Section(node, problems, "an alert") as section:
+        payload = section.get("payload", required=True)
+        plain = payload.plain() if payload else {}
+        if not isinstance(plain, dict):
+            section.report("payload", "'payload' must be a mapping.")
+            plain = {}
+        ago = section.duration("ago", timedelta(0)) or timedelta(0)
+        return Finding(_at(section), ago, section.text("source"), plain)
+
+
+def _move(node: Node, problems: Problems) -> Move:
+    with Section(node, problems, "a move") as section:
+        values = section.get("values")
+        plain = values.plain() if values else {}
+        return Move(
+            at=_at(section),
+            who=section.text("who"),
+            does=section.text("does", choices=DOES),
+            step=section.text("step", ""),
+            to=section.text("to", ""),
+            text=section.text("text", ""),
+            values=plain if isinstance(plain, dict) else {},
+            refused=section.text("refused", ""),
+            where=node.where,
+        )
+
+
+def _fault(node: Node, problems: Problems) -> Fault:
+    with Section(node, problems, "a fault") as section:
+        return Fault(_at(section), section.text("system"), section.integer("times", 1, 1), section.text("why"))

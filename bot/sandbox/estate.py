@@ -1,0 +1,90 @@
+"""A simulated company: Vault, AWS, gateways, mail and Slack that know the agents of agents.yaml.
+
+Behind the same ports as the real systems; below `wiring` nobody can tell. What stands in here really refuses what it
+was told to refuse, so that a drill proves containment and does not assert it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bot.domain.agent import Agent
+from bot.ports import Clock
+from bot.sandbox.agents import SimGateway
+from bot.sandbox.aws import Session, SimAws, SimEvidence
+from bot.sandbox.faults import Faults
+from bot.sandbox.people import SimEndpoint, SimPager
+from bot.sandbox.vault import SimVault
+
+
+@dataclass(slots=True)
+class Estate:
+    """Everything the agents hold, and handles for a scenario to act and to look."""
+
+    clock: Clock
+    vaults: dict[str, SimVault] = field(default_factory=dict)
+    aws: dict[str, SimAws] = field(default_factory=dict)
+    gateways: dict[str, SimGateway] = field(default_factory=dict)
+    endpoints: dict[str, SimEndpoint] = field(default_factory=dict)
+    pagers: dict[str, SimPager] = field(default_factory=dict)
+    evidence: SimEvidence | None = None
+    tokens: dict[str, str] = field(default_factory=dict)  # agent -> accessor of its Vault token
+    sessions: dict[str, Session] = field(default_factory=dict)  # agent -> its live AWS session
+
+    def enrol(self, agent: Agent) -> None:
+        """Gives an agent everything agents.yaml says it holds: two instances behind its gateways, Vault leases, an AWS
+        session."""
+        for name in agent.gateways:
+            gateway = self.gateways.setdefault(name, SimGateway(name, self.clock, Faults()))
+            gateway.enroll(agent.id, "1", "2")
+        if agent.vault:
+            self._enrol_vault(agent)
+        if agent.aws:
+            self._enrol_aws(agent)
+
+    def _enrol_vault(self, agent: Agent) -> None:
+        identity = agent.vault
+        if identity is None:
+            return
+        vault = self.vaults.setdefault(identity.connection, SimVault(self.clock, system=identity.connection))
+        if identity.entity_id:
+            vault.add_entity(identity.entity_id, agent.id)
+            self.tokens[agent.id] = vault.login(identity.entity_id)
+        for role in identity.approles:
+            vault.add_secret_id(role)
+        for prefix in identity.lease_prefixes:
+            vault.issue_lease(prefix, agent.id)
+
+    def _enrol_aws(self, agent: Agent) -> None:
+        identity = agent.aws
+        if identity is None:
+            return
+        aws = self.aws.setdefault(
+            identity.connection,
+            SimAws(self.clock, account=identity.account, region=identity.region, system=identity.connection),
+        )
+        for arn in identity.roles:
+            path, _, name = arn.partition(":role")[2].rpartition("/")
+            aws.iam.add_role(name, path=f"{path}/")
+            self.sessions[agent.id] = aws.assume(name, agent.id)
+        for user in identity.users:
+            aws.iam.add_user(user)
+        for key in identity.access_keys:
+            aws.iam.add_key(identity.users[0] if identity.users else agent.id, id=key)
+
+    def alive(self, agent: Agent) -> list[str]:
+        """What the agent could still do right now, by trying it."""
+        found: list[str] = []
+        for name in agent.gateways:
+            if self.gateways[name].attempt_effect(agent.id, "probe"):
+                found.append(f"side effects through {name}")
+        if agent.vault:
+            vault = self.vaults[agent.vault.connection]
+            found += [f"Vault lease {lease}" for lease in vault.leases_of(agent.id)]
+        if agent.aws:
+            aws = self.aws[agent.aws.connection]
+            session = self.sessions.get(agent.id)
+            if session and aws.attempt(session, "s3:GetObject"):
+                found.append(f"session of {session.role}")
+            found += [f"key {key}" for key in agent.aws.access_keys if aws.attempt(key, "s3:GetObject")]
+        return found

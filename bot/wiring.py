@@ -1,0 +1,349 @@
+"""Live, tabletop or sandbox: chosen here, once. Below this file nobody can tell.
+
+`build` makes a live bot out of an operator's folder, with real clients. `rehearse` makes one on a simulated estate, in
+virtual time, which signs with a key that ends with the process and holds no live credential.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import secrets
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from bot.actions import registry
+from bot.adapters.aws import aws_account
+from bot.adapters.aws_api import AwsApi
+from bot.adapters.clock import SystemClock
+from bot.adapters.evidence import BucketEvidence, FolderEvidence
+from bot.adapters.gateway import HttpGateway
+from bot.adapters.http import HttpEndpoint
+from bot.adapters.mail import SmtpPager
+from bot.adapters.slack import SlackChat, SlackPager
+from bot.adapters.vault import HvacVault
+from bot.adapters.webhook import WebhookPager
+from bot.config import Config, SecretRef, load, resolve
+from bot.config.connections import (
+    AwsConnection,
+    GatewayConnection,
+    HttpConnection,
+    SmtpConnection,
+    VaultConnection,
+    WebhookConnection,
+)
+from bot.domain.redaction import SHORTEST, Redactor
+from bot.engine.engine import Engine
+from bot.engine.rulebook import Rulebook
+from bot.engine.world import World
+from bot.errors import ConfigError
+from bot.ports import AwsAccount, Chat, Clock, Endpoint, Evidence, Gateway, Pager, Ports, Vault
+from bot.sandbox.aws import SimEvidence
+from bot.sandbox.chat import SimChat
+from bot.sandbox.estate import Estate
+from bot.sandbox.people import SimEndpoint, SimPager
+from bot.slack.blocks import SlackVoice
+from bot.store import Signer, Store
+from bot.web.links import AckLinks
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class Bot:
+    """A wired bot. `links` makes and checks the acknowledge links of its pages."""
+
+    config: Config
+    folder: Path
+    store: Store
+    engine: Engine
+    links: AckLinks
+    redactor: Redactor
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What the keys section of firedoor.yaml names, read."""
+
+    signer: Signer
+    master: bytes
+    salt: bytes
+
+
+def build(folder: Path, config: Config | None = None) -> Bot:
+    """A live bot, not started yet. Raises ConfigError for what is missing."""
+    config = config or load(folder)
+    if config.settings.mode != "live":
+        raise ConfigError(f"{folder}/firedoor.yaml", f"mode is {config.settings.mode}; serve needs mode: live.")
+    keys = read_keys(config, folder)
+    redactor = Redactor(keys.salt)
+    clock = SystemClock()
+    ports = live_ports(config, folder, clock, keys.salt, lambda ref: read_secret(ref, folder, redactor))
+    store = open_store(config, folder, keys, clock)
+    return _bot(config, folder, store, ports, keys, redactor, threads=True)
+
+
+def open_store(config: Config, folder: Path, keys: Secrets, clock: Clock, *, read_only: bool = False) -> Store:
+    """The record of this installation. Relative SQLite paths are the folder's."""
+    settings = config.settings
+    url = resolve(settings.store_secret) if settings.store_secret else settings.store
+    if url.startswith("sqlite:///") and not url.startswith("sqlite:////"):
+        url = f"sqlite:///{(folder / url.removeprefix('sqlite:///')).resolve()}"
+    return Store.open(
+        url,
+        install=settings.install,
+        mode=settings.mode,
+        signer=keys.signer,
+        master_key=keys.master,
+        clock=clock,
+        epoch=settings.epoch,
+        read_only=read_only,
+    )
+
+
+def read_keys(config: Config, folder: Path) -> Secrets:
+    """The record's signing key (a PEM file), the artefacts' master key and the redaction salt (32 bytes, Base64)."""
+    keys = config.settings.keys
+    if keys.record is None or keys.artefacts is None or keys.salt is None:
+        raise ConfigError(f"{folder}/firedoor.yaml", "keys are missing.", "firedoor init writes them.")
+    if keys.record.scheme != "file":
+        raise ConfigError(f"{folder}/firedoor.yaml", "keys.record must be a file:PATH.")
+    return Secrets(
+        signer=Signer.load(_under(folder, keys.record.name)),
+        master=_bytes(_resolved(keys.artefacts, folder), "keys.artefacts"),
+        salt=_bytes(_resolved(keys.salt, folder), "keys.salt"),
+    )
+
+
+def rehearse(
+    config: Config,
+    folder: Path,
+    clock: Clock,
+    estate: Estate,
+    chat: SimChat,
+    *,
+    url: str,
+) -> Bot:
+    """A sandbox bot on a simulated estate: no thread, no scheduler, `clock` is all the time there is."""
+    keys = Secrets(Signer.fresh(), secrets.token_bytes(32), secrets.token_bytes(32))
+    config = replace(config, settings=replace(config.settings, mode="sandbox"))
+    ports = estate_ports(config, clock, estate, chat, keys.salt)
+    store = Store.open(
+        url,
+        install=config.settings.install,
+        mode="sandbox",
+        signer=keys.signer,
+        master_key=keys.master,
+        clock=clock,
+        virtual=True,
+    )
+    return _bot(config, folder, store, ports, keys, Redactor(keys.salt), threads=False)
+
+
+def estate_ports(config: Config, clock: Clock, estate: Estate, chat: Chat, salt: bytes) -> Ports:
+    """The simulated estate behind the same ports; every connection that the configuration names exists."""
+    for name, connection in config.settings.connections.items():
+        if isinstance(connection, HttpConnection):
+            estate.endpoints.setdefault(name, SimEndpoint(name))
+    for way in ("slack", "email", "webhook"):
+        estate.pagers.setdefault(way, SimPager(way))
+    estate.evidence = estate.evidence or SimEvidence()
+    return Ports(
+        clock=clock,
+        directory=config.agents,
+        vaults=estate.vaults,
+        aws={name: aws.account() for name, aws in estate.aws.items()},
+        gateways=estate.gateways,
+        endpoints=estate.endpoints,
+        evidence=estate.evidence,
+        pagers=estate.pagers,
+        chat=chat,
+        salt=salt,
+    )
+
+
+def live_ports(config: Config, folder: Path, clock: Clock, salt: bytes, secret: Callable[[SecretRef], str]) -> Ports:
+    """The real clients. Nothing is called yet; secrets are read when a call needs them."""
+    vaults: dict[str, Vault] = {}
+    aws: dict[str, AwsAccount] = {}
+    gateways: dict[str, Gateway] = {}
+    endpoints: dict[str, Endpoint] = {}
+    pagers: dict[str, Pager] = {}
+    ways = {connection: way for way, connection in config.settings.ways.items()}
+    for name, made in config.settings.connections.items():
+        match made:
+            case VaultConnection():
+                vaults[name] = _vault(name, made, secret)
+            case AwsConnection():
+                aws[name] = _aws(name, made, secret)
+            case GatewayConnection():
+                gateways[name] = HttpGateway(
+                    name,
+                    made.url,
+                    _all(made.secrets, secret),
+                    clock,
+                    made.timeout,
+                    signed_answers=made.signed_answers,
+                    tls=_tls(made.ca),
+                )
+            case HttpConnection():
+                endpoints[name] = HttpEndpoint(name, made.url, _headers(made.headers, secret), tls=_tls(made.ca))
+            case SmtpConnection() if name in ways:
+                pagers[ways[name]] = _mail(name, made, clock, secret)
+            case WebhookConnection() if name in ways:
+                pagers[ways[name]] = WebhookPager(name, _all(made.secrets, secret), clock, made.timeout)
+    chat = _slack(config, secret)
+    if chat:
+        pagers["slack"] = SlackPager(chat)
+    return Ports(
+        clock=clock,
+        directory=config.agents,
+        vaults=vaults,
+        aws=aws,
+        gateways=gateways,
+        endpoints=endpoints,
+        evidence=_evidence(config, folder, clock, secret),
+        pagers=pagers,
+        chat=chat,
+        salt=salt,
+    )
+
+
+def read_secret(ref: SecretRef, folder: Path, redactor: Redactor) -> str:
+    """A secret, known to the redactor before anybody uses it."""
+    value = _resolved(ref, folder)
+    if len(value) >= SHORTEST:
+        redactor.register(_kind(ref), value)
+    return value
+
+
+def _bot(
+    config: Config, folder: Path, store: Store, ports: Ports, keys: Secrets, redactor: Redactor, *, threads: bool
+) -> Bot:
+    link_key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"firedoor acknowledge links").derive(keys.master)
+    links = AckLinks(config.settings.public_url, link_key, ports.clock)
+    world = World(
+        config=config,
+        ports=ports,
+        rulebook=Rulebook(config, folder),
+        actions=registry(),
+        voice=SlackVoice(config.people),
+        redactor=redactor,
+        replica=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+        templates=_templates(folder),
+        channel=config.settings.slack.channel if config.settings.slack else "",
+        ack_link=links.url,
+    )
+    return Bot(config, folder, store, Engine(store, world, threads=threads), links, redactor)
+
+
+def _templates(folder: Path) -> Path:
+    """The operator's own where there are any, else the shipped ones."""
+    own = folder / "templates"
+    return own if own.is_dir() else TEMPLATES
+
+
+def _vault(name: str, made: VaultConnection, secret: Callable[[SecretRef], str]) -> Vault:
+    return HvacVault(
+        made.url,
+        lambda: secret(made.token),
+        namespace=made.namespace,
+        system=name,
+        connect_timeout=made.connect_timeout,
+        read_timeout=made.read_timeout,
+        verify=made.verify or True,
+    )
+
+
+def _aws(name: str, made: AwsConnection, secret: Callable[[SecretRef], str]) -> AwsAccount:
+    return aws_account(
+        account=made.account,
+        region=made.region,
+        system=name,
+        endpoint_url=made.endpoint_url or None,
+        role=made.role_arn or None,
+        external_id=secret(made.external_id) if made.external_id else None,
+        read_timeout=made.timeout,
+    )
+
+
+def _mail(name: str, made: SmtpConnection, clock: Clock, secret: Callable[[SecretRef], str]) -> Pager:
+    password = made.password
+    return SmtpPager(
+        name,
+        made.host,
+        made.port,
+        made.sender,
+        clock,
+        starttls=made.starttls,
+        user=made.user,
+        password=(lambda: secret(password)) if password else str,
+        timeout=made.timeout,
+    )
+
+
+def _slack(config: Config, secret: Callable[[SecretRef], str]) -> SlackChat | None:
+    slack = config.settings.slack
+    return SlackChat(secret(slack.bot_token), base_url=slack.api_url) if slack else None
+
+
+def _evidence(config: Config, folder: Path, clock: Clock, secret: Callable[[SecretRef], str]) -> Evidence:
+    store = config.settings.evidence
+    if store.kind == "folder":
+        return FolderEvidence(_under(folder, store.path), clock)
+    made = config.settings.connections.get(store.connection)
+    if not isinstance(made, AwsConnection):
+        raise ConfigError("firedoor.yaml", f"evidence.connection {store.connection!r} is no aws connection.")
+    api = AwsApi(
+        system=store.connection,
+        account=made.account,
+        region=made.region,
+        endpoint_url=made.endpoint_url or None,
+        role=made.role_arn or None,
+        external_id=secret(made.external_id) if made.external_id else None,
+        read_timeout=made.timeout,
+    )
+    return BucketEvidence(api, store.bucket, store.prefix)
+
+
+def _headers(headers: Mapping[str, SecretRef], secret: Callable[[SecretRef], str]) -> Callable[[], Mapping[str, str]]:
+    return lambda: {name: secret(ref) for name, ref in headers.items()}
+
+
+def _all(refs: tuple[SecretRef, ...], secret: Callable[[SecretRef], str]) -> Callable[[], tuple[str, ...]]:
+    return lambda: tuple(secret(ref) for ref in refs)
+
+
+def _tls(ca: str) -> ssl.SSLContext | None:
+    return ssl.create_default_context(cafile=ca) if ca else None
+
+
+def _under(folder: Path, path: str) -> Path:
+    return (folder / path).resolve()
+
+
+def _resolved(ref: SecretRef, folder: Path) -> str:
+    return resolve(replace(ref, name=str(_under(folder, ref.name))) if ref.scheme == "file" else ref)
+
+
+def _bytes(text: str, what: str) -> bytes:
+    try:
+        value = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise ConfigError(
+            what, "this is not Base64.", "32 random bytes are wanted: firedoor init writes them."
+        ) from None
+    if len(value) != 32:
+        raise ConfigError(what, f"it has {len(value)} bytes; 32 are needed.", "firedoor init writes them.")
+    return value
+
+
+def _kind(ref: SecretRef) -> str:
+    return "".join(c if c.isalpha() else "_" for c in ref.name.rpartition("/")[2].lower()) or "secret"
