@@ -40,6 +40,8 @@ from bot.config.connections import (
     WebhookConnection,
 )
 from bot.domain.redaction import SHORTEST, Redactor
+from bot.drill.rehearsal import Rehearsal
+from bot.drill.scenario import Scenario
 from bot.engine.engine import Engine
 from bot.engine.rulebook import Rulebook
 from bot.engine.world import World
@@ -47,6 +49,7 @@ from bot.errors import ConfigError
 from bot.ports import AwsAccount, Chat, Clock, Endpoint, Evidence, Gateway, Pager, Ports, Vault
 from bot.sandbox.aws import SimEvidence
 from bot.sandbox.chat import SimChat
+from bot.sandbox.clock import SimClock
 from bot.sandbox.estate import Estate
 from bot.sandbox.people import SimEndpoint, SimPager
 from bot.slack.blocks import SlackVoice
@@ -145,6 +148,24 @@ def rehearse(
         virtual=True,
     )
     return _bot(config, folder, store, ports, keys, Redactor(keys.salt), threads=False)
+
+
+def rehearsal(scenario: Scenario, config: Config, folder: Path, url: str) -> Rehearsal:
+    """A drill, ready to run: every agent of the configuration enrolled in a fresh estate."""
+    clock = SimClock(scenario.starts)
+    estate = Estate(clock)
+    for agent in config.agents.agents.values():
+        estate.enrol(agent)
+    account = next(iter(estate.aws.values()), None)
+    for instance in scenario.instances:
+        if account:
+            account.ec2.add_instance(id=instance)
+    channel = config.settings.slack.channel if config.settings.slack else ""
+    people = [person.slack for person in config.people.persons.values() if person.slack]
+    chat = SimChat(clock, people, [channel])
+    estate.pagers["slack"] = SlackPager(chat)
+    bot = rehearse(config, folder, clock, estate, chat, url=url)
+    return Rehearsal(scenario, bot.config, bot.engine, estate, chat, clock)
 
 
 def estate_ports(config: Config, clock: Clock, estate: Estate, chat: Chat, salt: bytes) -> Ports:

@@ -92,6 +92,7 @@ def _agent(name: str, section: Section) -> Agent:
         vault=_vault(section.section("vault")) if "vault" in section else None,
         aws=_aws(section.section("aws")) if "aws" in section else None,
         delegates=section.texts("delegates"),
+        service_accounts=section.texts("service_accounts"),
         labels=_labels(section.section("labels")),
         protected=section.flag("protected"),
     )
@@ -139,5 +140,6 @@ def _aws(section: Section) -> AwsIdentity:
             roles=roles,
             users=section.texts("users"),
             access_keys=section.texts("access_keys"),
+            instance_profiles=section.texts("instance_profiles"),
             mode_parameter=section.text("mode_parameter", ""),
         )

@@ -26,6 +26,7 @@ from bot.errors import ConfigError, Refused, Unavailable
 from bot.sandbox.chat import Posted, SimChat
 from bot.sandbox.clock import SimClock
 from bot.sandbox.estate import Estate
+from bot.sandbox.faults import Faults
 from bot.sources import read
 
 Progress = Callable[[Line], None]
@@ -123,12 +124,14 @@ class Rehearsal:
         self.attempts.append(Attempt(self.clock.now(), tuple(self.estate.alive(agent))))
 
     def _break(self, system: str, times: int, why: str) -> None:
-        error = Unavailable(system, why)
-        for group in (self.estate.vaults, self.estate.aws, self.estate.gateways, self.estate.pagers):
-            if system in group:
-                group[system].faults.add("*", error, times)
-        if system == "slack":
-            self.chat.faults.add("*", error, times)
+        estate = self.estate
+        faults: dict[str, Faults] = {"slack": self.chat.faults}
+        faults |= {name: vault.faults for name, vault in estate.vaults.items()}
+        faults |= {name: aws.faults for name, aws in estate.aws.items()}
+        faults |= {name: gateway.faults for name, gateway in estate.gateways.items()}
+        if system not in faults:
+            raise ConfigError(system, "no system of this name can fail in a drill.", f"There is: {', '.join(faults)}.")
+        faults[system].add("*", Unavailable(system, why), times)
 
     # People -----------------------------------------------------------------------------------------------------
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bot.domain.agent import Agent
-from bot.ports import Clock
+from bot.ports import Clock, Pager
 from bot.sandbox.agents import SimGateway
 from bot.sandbox.aws import Session, SimAws, SimEvidence
 from bot.sandbox.faults import Faults
-from bot.sandbox.people import SimEndpoint, SimPager
+from bot.sandbox.people import SimEndpoint
 from bot.sandbox.vault import SimVault
 
 
@@ -26,7 +26,7 @@ class Estate:
     aws: dict[str, SimAws] = field(default_factory=dict)
     gateways: dict[str, SimGateway] = field(default_factory=dict)
     endpoints: dict[str, SimEndpoint] = field(default_factory=dict)
-    pagers: dict[str, SimPager] = field(default_factory=dict)
+    pagers: dict[str, Pager] = field(default_factory=dict)
     evidence: SimEvidence | None = None
     tokens: dict[str, str] = field(default_factory=dict)  # agent -> accessor of its Vault token
     sessions: dict[str, Session] = field(default_factory=dict)  # agent -> its live AWS session

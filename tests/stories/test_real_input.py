@@ -1,0 +1,119 @@
+"""Real input, end to end: `firedoor serve` as a process, PostgreSQL, moto, the Vault stand-in, a gateway, Slack, mail.
+
+The test looks at AWS, Vault, the gateway and the bucket itself; what the bot says about them is only compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyotp
+import pytest
+
+from bot.domain.agent import Mode
+from bot.errors import Denied
+from tests.stories.town import TOTP, Town, until
+
+
+@pytest.fixture
+def town(tmp_path: Path, moto: str, store_url: str) -> Iterator[Town]:
+    with Town(tmp_path / "operator", moto, store_url) as built:
+        yield built
+
+
+def contained(town: Town) -> Any:
+    return until(lambda: (shown := town.show())["containment"] == "contained" and shown, 60, lambda: str(town.show()))
+
+
+def assert_cut(town: Town) -> None:
+    """The agent holds nothing any more: asked of the systems, not of the bot."""
+    iam, ec2 = town.aws("iam"), town.aws("ec2")
+    keys = iam.list_access_keys(UserName=town.user)["AccessKeyMetadata"]
+    assert [(key["AccessKeyId"], key["Status"]) for key in keys] == [(town.key, "Inactive")]
+    policy = iam.get_role_policy(RoleName=town.role, PolicyName="AWSRevokeOlderSessions")["PolicyDocument"]
+    (statement,) = policy["Statement"]
+    assert (statement["Effect"], statement["Resource"]) == ("Deny", "*")
+    assert "aws:TokenIssueTime" in statement["Condition"]["DateLessThan"]
+    assert town.vault.read_entity("e-7").disabled  # type: ignore[union-attr]  # the stand-in has it
+    assert town.vault.leases_of("agent-7") == ()
+    with pytest.raises(Denied):
+        town.vault.use_token(town.token)
+    interfaces = ec2.describe_network_interfaces(
+        Filters=[{"Name": "attachment.instance-id", "Values": [town.instance]}]
+    )
+    groups = {group["GroupId"] for each in interfaces["NetworkInterfaces"] for group in each["Groups"]}
+    assert len(groups) == 1
+    (quarantine,) = ec2.describe_security_groups(GroupIds=list(groups))["SecurityGroups"]
+    assert quarantine["IpPermissions"] == quarantine["IpPermissionsEgress"] == []
+    assert town.gateway.state("agent-7").mode is Mode.SHADOW  # type: ignore[union-attr]  # it is enrolled
+    assert not town.gateway.attempt_effect("agent-7", "deploy")
+
+
+def assert_kept(town: Town, shown: dict[str, Any]) -> None:
+    """One snapshot a volume, and evidence whose bytes are what the record says."""
+    ec2, s3 = town.aws("ec2"), town.aws("s3")
+    volumes = ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [town.instance]}])["Volumes"]
+    snapshots = ec2.describe_snapshots(Filters=[{"Name": "tag-key", "Values": ["firedoor:decision"]}])["Snapshots"]
+    taken = [snapshot["VolumeId"] for snapshot in snapshots]
+    assert all(taken.count(volume["VolumeId"]) == 1 for volume in volumes)
+    evidence = shown["steps"]["evidence"]["outputs"]
+    objects = s3.list_objects_v2(Bucket=town.bucket)["Contents"]
+    stored = {one["Key"]: s3.get_object(Bucket=town.bucket, Key=one["Key"])["Body"].read() for one in objects}
+    assert {key.rpartition("/")[2] for key in stored} == {hashlib.sha256(body).hexdigest() for body in stored.values()}
+    manifest = next(b for b in stored.values() if hashlib.sha256(b).hexdigest() == evidence["manifest_sha256"])
+    listed = {item["sha256"] for item in json.loads(manifest)["items"]}
+    assert listed <= {key.rpartition("/")[2] for key in stored}
+
+
+@pytest.mark.parametrize("door", ["sqs", "webhook"])
+def test_a_guardduty_finding_contains_pages_and_leaves_the_papers(town: Town, door: str) -> None:
+    town.serve()
+    if door == "sqs":
+        town.send_to_queue(json.dumps(town.finding()))
+    else:
+        answer = town.post(town.finding())
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["alerts"][0]["status"] == "opened"
+
+    # L1 at once, over Slack, with a working button; the next levels as the SLA before them passes (a minute is 1 s).
+    l1 = until(lambda: town.workspace.direct_messages("U0SRE1"))
+    assert "INC-1" in str(l1[-1])
+    l2 = until(lambda: [body for _, body in town.hooks.received if "INC-1" in str(body)], 40)
+    assert l2
+    until(
+        lambda: [to for to, content in town.mailbox.mails if to == "cto-1@example.com" and "page" in content.lower()],
+        60,
+    )
+
+    shown = contained(town)
+    assert_cut(town)
+    assert_kept(town, shown)
+    assert {step: run["grade"] for step, run in shown["steps"].items() if run.get("contains") and run["grade"]} >= {
+        "shadow": "verified-effect",
+        "revoke_vault": "verified-config",
+        "disable_keys": "verified-config",
+        "revoke_sessions": "verified-config",
+        "isolate": "verified-config",
+    }.items()
+
+    # An ack, by the button that stands in Slack, stops the pages.
+    message = next(m for m in reversed(town.workspace.direct_messages("U0SRE1")) if "ack" in str(m))
+    town.slack.click("U0SRE1", message["channel"], message["ts"], "ack").wait(10)
+    until(lambda: town.show()["acked_by"] == "sre-1")
+    before = sum(1 for page in town.show()["pages"] if page["kind"] == "escalation" and page["state"] == "sent")
+    until(lambda: town.show()["next_deadline"], 5)
+    after = town.show()
+    assert sum(1 for page in after["pages"] if page["kind"] == "escalation" and page["state"] == "sent") == before
+
+    resolved = town.firedoor(
+        "incident", "resolve", "INC-1", "--as", "head-of-security", "--code", pyotp.TOTP(TOTP["head-of-security"]).now()
+    )
+    assert resolved.returncode == 0, resolved.stderr
+    until(lambda: {"postmortem", "customer-initial", "internal-brief"} <= set(town.show()["documents"]))
+    paper = town.firedoor("incident", "document", "INC-1", "postmortem")
+    assert "INC-1" in paper.stdout
+    assert town.firedoor("incident", "verify").returncode == 0
