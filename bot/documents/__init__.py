@@ -27,6 +27,7 @@ from bot.errors import ConfigError
 ERASED = "erased"
 PUBLIC = ("customer-", "status-")  # kinds that leave the house: their templates see no identifier at all
 _SUFFIX = ".md.j2"
+_INITIALS = frozenset({"sre", "dpo", "cto", "ceo", "cfo", "ciso"})
 
 ReadText = Callable[[TextRef], str | None]
 
@@ -115,7 +116,7 @@ def _explained(error: Exception, path: Path, kind: str) -> ConfigError:
 
 def _role(role: str) -> str:
     """`product_owner` as `Product Owner`, `dpo` as `DPO`."""
-    return " ".join(word.upper() if len(word) <= 3 else word.capitalize() for word in role.split("_"))
+    return " ".join(word.upper() if word in _INITIALS else word.capitalize() for word in role.split("_"))
 
 
 def _title(markdown: str, kind: str) -> str:

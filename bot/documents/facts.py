@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from bot.domain.approval import Approval, ApprovalState
 from bot.domain.containment import holds
 from bot.domain.incident import Incident, StepRun, StepStatus, is_held
 from bot.domain.measures import NOTIFY, Measures, Verdict, measures
@@ -275,16 +276,23 @@ def _approvals(incident: Incident, entries: Sequence[Entry]) -> tuple[Asked, ...
             asked_at=asked.asked_at,
             expires_at=asked.expires_at,
             decisions=tuple(decided.get(asked.request, ())),
-            closed_at=_closed_at(asked.state, decided.get(asked.request, []), asked.expires_at),
+            closed_at=_closed_at(incident, asked, decided.get(asked.request, [])),
         )
         for asked in incident.approvals.values()
     )
 
 
-def _closed_at(state: str, decisions: list[Decided], expires_at: datetime) -> datetime | None:
-    if state in ("granted", "refused"):
+def _closed_at(incident: Incident, asked: Approval, decisions: list[Decided]) -> datetime | None:
+    if asked.state is ApprovalState.OPEN:
+        return None
+    if asked.state in (ApprovalState.GRANTED, ApprovalState.REFUSED):
         return decisions[-1].at
-    return expires_at if state == "expired" else None
+    if asked.state is ApprovalState.EXPIRED:
+        return asked.expires_at
+    # Asked again, or no longer wanted: by the next request for the step, or at its end.
+    others = (one.asked_at for one in incident.approvals.values() if one.step == asked.step)
+    following = min((at for at in others if at > asked.asked_at), default=None)
+    return following or incident.steps[asked.step].settled_at or incident.at
 
 
 def _pages(entries: Sequence[Entry]) -> Iterator[Reached]:

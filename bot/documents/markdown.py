@@ -7,7 +7,7 @@ import unicodedata
 
 LONGEST = 4000  # characters of one value in a document
 
-_SPECIAL = re.compile(r"([\\`*_\[\]|~{}])")
+_SPECIAL = re.compile(r"([\\`*_\[\]|~{}]|(?<=\{)[%#])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]*)://([^\s/?#]*)", re.IGNORECASE)
 _WWW = re.compile(r"\bwww\.", re.IGNORECASE)

@@ -431,9 +431,9 @@ def _post(purpose: str) -> Iterator[Told]:
         case "containment" if rest in verdicts:
             yield _say("containment", *verdicts[rest])
         case "nobody_on_call":
-            yield _say("page", "bad", f"Nobody is on call for level {rest}: the next level is paged at once.")
+            yield _say("page", "bad", f"Nobody is on call for level {rest}: whoever comes next is paged at once.")
         case "unreachable":
-            yield _say("page", "bad", f"Nobody of level {rest} could be reached: the next level is paged at once.")
+            yield _say("page", "bad", f"Nobody of level {rest} could be reached: whoever comes next is paged at once.")
 
 
 def _asked(known: _Known, request: str) -> str:

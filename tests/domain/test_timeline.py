@@ -185,7 +185,7 @@ def test_limits_approvals_and_missing_people_are_told() -> None:
     assert "infra-1 (infra_owner) refused quarantine: it is not done." in text
     assert "The acknowledgement by security-1 ran out: people are paged again." in text
     alone = begin(roster={**ROSTER, "sre": ()})
-    assert "Nobody is on call for level SRE: the next level is paged at once." in said(narrate(alone.entries))
+    assert "Nobody is on call for level SRE: whoever comes next is paged at once." in said(narrate(alone.entries))
     expired = begin(PLAYBOOK).wait(minutes(11))
     assert "Nobody decided on quarantine in time: it is not done." in said(narrate(expired.entries))
 
