@@ -111,6 +111,13 @@ class Engine:
             for stream, at in effects.wakes.items():
                 self.timers.arm(stream, at)
 
+    def faults(self) -> tuple[str, ...]:
+        """What keeps it from serving; () where nothing does. The store is not asked."""
+        threads = {"writer": self.writer.alive, "timers": self.timers is None or self.timers.alive}
+        threads["ticker"] = self._ticker is None or self._ticker.is_alive()
+        stopped = tuple(f"the {name} has stopped: restart this process" for name, alive in threads.items() if not alive)
+        return (*stopped, "this process is stopping") if self._stopping.is_set() else stopped
+
     # What the doors call ----------------------------------------------------------------------------------------
 
     def submit(self, job: Callable[[Responder], T], *, urgent: bool = True) -> Future[T]:
@@ -150,6 +157,7 @@ class Engine:
             for stream, _at in due:
                 self.writer.submit(partial(Responder.wake, stream=stream)).result()
             self.writer.submit(self._take_postponed).result()
+            self.writer.submit(tell_repeats).result()
             if not done and not due and not self.performer.waiting:
                 return
         raise RuntimeError("the engine does not come to rest")

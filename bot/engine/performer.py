@@ -111,6 +111,11 @@ class Performer:
         return len(self._waiting)
 
     @property
+    def breakers(self) -> Mapping[str, Breaker]:
+        """By system: those that were called so far."""
+        return dict(self._breakers)
+
+    @property
     def under_way(self) -> int:
         return len(self._flights)
 

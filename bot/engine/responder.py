@@ -57,6 +57,15 @@ class Known:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One entry of a transaction: the state it met (None for a stream's first) and the state it left."""
+
+    event: Event
+    before: State | None
+    after: State
+
+
 @dataclass(slots=True)
 class Effects:
     """What a committed transaction leaves to do outside of it."""
@@ -64,6 +73,7 @@ class Effects:
     claims: list[Claim] = field(default_factory=list)
     withdrawn: set[str] = field(default_factory=set)
     wakes: dict[str, datetime | None] = field(default_factory=dict)
+    written: list[Written] = field(default_factory=list)
 
 
 PRIORITY: Mapping[str, int] = {
@@ -178,6 +188,7 @@ class Responder:
         known = self.touched.get(stream)
         entry = self.tx.append(stream, state.version, at, event, decisions, previous=known.digest if known else "")
         self.touched[stream] = Known(state, at, entry.digest)
+        self.effects.written.append(Written(event, known.state if known else None, state))
         due = incidents.next_deadline(state) if isinstance(state, Incident) else state.next_deadline
         self.effects.wakes[stream] = due
         self.tx.save_stream(_row(stream, state, due))

@@ -42,6 +42,10 @@ class Timers:
     def stop(self) -> None:
         self._scheduler.shutdown(wait=False)
 
+    @property
+    def alive(self) -> bool:
+        return bool(self._scheduler.running)
+
     def sweep(self) -> None:
         """Arms what is due before the next sweep. What is overdue is woken in order, at once."""
         try:

@@ -6,6 +6,7 @@ sentence for the person.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -196,9 +197,12 @@ def _value(name: str, kind: str | tuple[str, ...], value: Any) -> bool | float |
         raise Refused("bad_form", f"{name} is yes or no, not {value!r}.")
     if kind == "number":
         try:
-            return float(value)
-        except (TypeError, ValueError):
-            raise Refused("bad_form", f"{name} is a number, not {value!r}.") from None
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if math.isfinite(number):
+            return number
+        raise Refused("bad_form", f"{name} is a number, not {value!r}.")
     if value in kind:
         return str(value)
     raise Refused("bad_form", f"{name} is one of {', '.join(kind)}, not {value!r}.")

@@ -39,6 +39,7 @@ class Writer:
 
     def __init__(self, store: Store, world: World, effects: Callable[[Effects], None]) -> None:
         self._store, self._world, self._effects = store, world, effects
+        self.watch: Callable[[int, Effects], None] | None = None  # told of each commit: how many jobs, and what they did
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._lock = threading.Condition()
         self._urgent: deque[Queued] = deque()
@@ -77,6 +78,11 @@ class Writer:
         return cast("Future[T]", queued.future)
 
     @property
+    def alive(self) -> bool:
+        """Something takes the jobs: the thread, or without one the caller's own."""
+        return self._thread is None or self._thread.is_alive()
+
+    @property
     def waiting(self) -> int:
         return len(self._urgent) + len(self._ordinary)
 
@@ -111,7 +117,13 @@ class Writer:
                 return
             for queued in batch:
                 self._alone(queued)
-        except BaseException as error:  # a bug must reach whoever asked; the writer itself goes on
+        except Exception as error:  # a bug must reach whoever asked, and nobody else; the writer itself goes on
+            if len(batch) == 1:
+                self._fail(batch, error)
+                return
+            for queued in batch:
+                self._alone(queued)
+        except BaseException as error:
             self._fail(batch, error)
 
     def _alone(self, queued: Queued) -> None:
@@ -154,6 +166,8 @@ class Writer:
         while len(self._known) > KNOWN:
             self._known.popitem(last=False)
         self._effects(responder.effects)
+        if self.watch:
+            self.watch(len(batch), responder.effects)
         self._answer(answers)
 
     def _answer(self, answers: list[tuple[Queued, Any, BaseException | None]]) -> None:

@@ -84,7 +84,7 @@ def decode_decision(body: Mapping[str, Any]) -> Queued:
 
 def _number(value: float) -> float | int:
     """Whole floats as integers: JCS writes them alike, and equal they come back."""
-    whole = value.is_integer() and -(2**53) < value < 2**53
+    whole = float(value).is_integer() and -(2**53) < value < 2**53
     return int(value) if whole else value
 
 
