@@ -14,6 +14,7 @@ from bot.config.secrets import SecretRef
 from bot.domain.alert import Sev
 
 MODES = ("live", "sandbox", "tabletop")
+SLACK_API = "https://slack.com/api/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Slack:
     channel: str
     app_token: SecretRef | None = None
     signing_secret: SecretRef | None = None
+    api_url: str = SLACK_API  # another one only for the embedded workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +152,12 @@ def _slack(top: Section) -> Slack | None:
             channel=slack.text("channel"),
             app_token=slack.secret("app_token"),
             signing_secret=slack.secret("signing_secret"),
+            api_url=slack.text("api_url", SLACK_API),
         )
         if bool(found.app_token) == bool(found.signing_secret):
             slack.report("", "'slack' needs either 'app_token' (Socket Mode) or 'signing_secret' (HTTP).")
+        if not found.api_url.startswith(("https://", "http://127.0.0.1:", "http://localhost:")):
+            slack.report("api_url", "'api_url' gets the bot token: it is https, or on this machine.")
         return found
 
 

@@ -12,19 +12,32 @@ _WORD_JOINER = "\u2060"
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
-def escape(text: str) -> str:
-    """Untrusted text as mrkdwn that shows it and does nothing: no mention (`<!channel>`, `@here`), no link (addresses
-    stay readable, cut by an invisible joiner), no reversed direction. Its `*` and `_` may still look bold."""
-    seen = _UNSEEN.sub("", text)
-    seen = seen.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    seen = _LINK.sub(lambda found: _cut(found.group()), seen)
+def harmless(text: str) -> str:
+    """Untrusted text for a plain page or mail: no mention (`@here`), no link (addresses stay readable, cut by an
+    invisible joiner), no reversed direction."""
+    seen = _LINK.sub(lambda found: _cut(found.group()), _UNSEEN.sub("", text))
     return _MENTION.sub("@" + _WORD_JOINER, seen)
 
 
-def line(text: str, limit: int = 200) -> str:
-    """Escaped, on one line, at most `limit` characters of the original: for titles and names."""
+def entities(text: str) -> str:
+    """The three characters that start Slack's own markup, escaped."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def escape(text: str) -> str:
+    """Untrusted text as mrkdwn that shows it and does nothing; its `*` and `_` may still look bold."""
+    return entities(harmless(text))
+
+
+def plain(text: str, limit: int = 200) -> str:
+    """Harmless, on one line, at most `limit` characters of the original; not escaped."""
     flat = " ".join(text.split())
-    return escape(flat if len(flat) <= limit else flat[: limit - 1] + "…")
+    return harmless(flat if len(flat) <= limit else flat[: limit - 1] + "…")
+
+
+def line(text: str, limit: int = 200) -> str:
+    """`plain`, escaped: for titles and names."""
+    return entities(plain(text, limit))
 
 
 def code(text: str, limit: int = 200) -> str:
