@@ -311,23 +311,26 @@ class Redactor:
         self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
     def text(self, text: str) -> str:
-        if self._pattern is not None:
-            text = self._pattern.sub(lambda match: _mark(*self._kinds[match.group()], self._salt)[0], text)
-        return redact_text(text, salt=self._salt)
+        return redact_text(self._without_known(text), salt=self._salt)
 
     def json(self, value: Json) -> Json:
         """The same for every string and key of a value."""
-        return redact(self._known(value, 0), salt=self._salt)[0]
+        return redact(value if self._pattern is None else self._known(value, 0), salt=self._salt)[0]
+
+    def _without_known(self, text: str) -> str:
+        if self._pattern is None:
+            return text
+        return self._pattern.sub(lambda match: _mark(*self._kinds[match.group()], self._salt)[0], text)
 
     def _known(self, value: Json, depth: int) -> Json:
         if isinstance(value, str):
-            return self.text(value)
+            return self._without_known(value)
         if depth >= DEEPEST:
             return None
         if isinstance(value, list):
             return [self._known(item, depth + 1) for item in value]
         if isinstance(value, dict):
-            return {self.text(key): self._known(item, depth + 1) for key, item in value.items()}
+            return {self._without_known(key): self._known(item, depth + 1) for key, item in value.items()}
         return value
 
 

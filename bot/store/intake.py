@@ -161,6 +161,16 @@ class Intake(Artefacts):
         row = self._row("SELECT answer FROM seen WHERE id = :id", values)
         return row[0] if row else None
 
+    def recall(self, id: str, at: datetime) -> str | None:
+        """The answer kept under an id, without asking to keep one; None where there is none, or it has expired."""
+        row = self._row("SELECT answer FROM seen WHERE id = :id AND expires > :at", {"id": id, "at": micros(at)})
+        return row[0] if row else None
+
+    def answered(self, id: str, answer: str) -> None:
+        """What is to be said to those who come again with an id that was `seen` in this transaction."""
+        self._must_write()
+        self._run("UPDATE seen SET answer = :answer WHERE id = :id", {"id": id, "answer": answer})
+
     def quarantine(self, source: str, reason: str, body: bytes, at: datetime, id: str) -> None:
         """Keeps what no source could read, encrypted under the store's key. The same `id` again changes nothing."""
         _, sealed = self._seal(None, body, f"quarantine {id}")

@@ -105,6 +105,12 @@ class Outbox(Session):
         where = "" if stream is None else "WHERE stream = :stream"
         return _claims(self._rows(f"SELECT {_COLUMNS} FROM outbox {where}", {"stream": stream}))
 
+    def backlog(self) -> tuple[int, datetime | None]:
+        """How many decisions wait, and since when the oldest does."""
+        self._settle(tables.outbox)
+        row = self._row("SELECT count(*), min(enqueued_at) FROM outbox") or (0, None)
+        return row[0], maybe_moment(row[1])
+
     def next_queued_at(self) -> datetime | None:
         """When the first decision that nobody holds may be performed."""
         self._settle(tables.outbox)

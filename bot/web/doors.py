@@ -1,0 +1,306 @@
+"""What people say from the command line: the verbs as a JSON API, each by a person who proves it with a TOTP code.
+
+    POST /v1/incidents               {"person", "code", "title", "message", "type", "severity", "agent"}
+    POST /v1/incidents/INC-7/VERB    {"person", "code", ...}    the fields of each verb stand in VERBS
+
+A code counts once. Five wrong ones within five minutes lock that person's codes for five minutes, on every replica:
+the tries are kept in the store. Slack and acknowledge links are not touched by that lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import json
+import logging
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+import pyotp
+
+from bot.config import SecretRef, resolve
+from bot.domain.alert import Sev
+from bot.domain.approval import ApprovalState
+from bot.domain.incident import Incident
+from bot.domain.record import Status
+from bot.engine import verbs
+from bot.engine.engine import Engine
+from bot.engine.responder import Responder
+from bot.engine.verbs import Job
+from bot.errors import ConfigError, FiredoorError, Refused
+from bot.web.http import Answer, Receive, Scope, TurnedAway, as_json, not_found, only, read_body
+
+log = logging.getLogger(__name__)
+
+PATH = "/v1/incidents"
+VIA = "cli"
+LARGEST = 64 * 1024  # bytes of a body
+LONGEST = 16_000  # characters of a text
+TRIES, LOCK = 5, timedelta(minutes=5)
+CODE_LIVES = timedelta(minutes=2)  # a code is good for 90 s: its own half minute and the ones beside it
+PATIENCE = 30.0  # seconds
+SAFE_INTEGER = 2**53 - 1  # a larger one has no exact place in the record
+_INCIDENT = re.compile(r"INC-[1-9]\d{0,15}")
+_CODE = re.compile(r"[0-9]{6}")
+_STATUS = {"not_allowed": 403, "stranger": 403, "not_an_approver": 403, "own_request": 403, "no_such_incident": 404}
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+class Proof(Enum):
+    GOOD = "good"
+    WRONG = "wrong"
+    USED = "used"
+    LOCKED = "locked"
+
+
+class Given:
+    """A body's fields, each taken once; what is left over is nobody's."""
+
+    def __init__(self, values: Mapping[str, Any], redact: Callable[[str], str]) -> None:
+        self._values, self._redact = dict(values), redact
+
+    def word(self, name: str, default: str | None = None) -> str:
+        """A name, an id or a code; needed where there is no default."""
+        value = self._values.pop(name, default)
+        if not isinstance(value, str) or not value.isprintable() or len(value) > 512 or (default is None and not value):
+            raise _bad(f"{name}: a word is wanted here.")
+        return value
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """What a person wrote, without secrets."""
+        value = self._values.pop(name, default)
+        if not isinstance(value, str) or len(value) > LONGEST or (default is None and not value.strip()):
+            raise _bad(f"{name}: a text of 1 to {LONGEST} characters is wanted here.")
+        return self._redact(_SURROGATES.sub("\ufffd", value))
+
+    def flag(self, name: str) -> bool:
+        value = self._values.pop(name, False)
+        if not isinstance(value, bool):
+            raise _bad(f"{name}: true or false is wanted here.")
+        return value
+
+    def one_of(self, name: str, words: Mapping[str, Any], default: str | None = None) -> Any:
+        word = self.word(name, default)
+        if word not in words:
+            raise _bad(f"{name}: one of {', '.join(words)} is wanted here.")
+        return words[word]
+
+    def form(self, name: str) -> dict[str, Any]:
+        """Plain values by field; what each must be is the form's business."""
+        values = self._values.pop(name, None)
+        if not isinstance(values, dict) or len(values) > 100:
+            raise _bad(f"{name}: an object of form fields is wanted here.")
+        for key, value in values.items():
+            if not _is_plain(value):
+                raise _bad(f"{name}.{key}: a text, a number, true or false is wanted here.")
+        clean = {key: _SURROGATES.sub("\ufffd", v) if isinstance(v, str) else v for key, v in values.items()}
+        return {key: self._redact(v) if isinstance(v, str) else v for key, v in clean.items()}
+
+    def end(self) -> None:
+        if self._values:
+            raise _bad(f"{', '.join(sorted(map(repr, self._values)))}: no such field here.")
+
+
+Verb = Callable[[str, str, Given], Job]  # incident, person, fields
+
+
+def _approve(incident: str, person: str, given: Given) -> Job:
+    return verbs.approve(_request(incident, given), person, VIA, given.word("hash", ""))
+
+
+def _refuse(incident: str, person: str, given: Given) -> Job:
+    return verbs.refuse(_request(incident, given), person, VIA, given.text("why", ""))
+
+
+def _override(incident: str, person: str, given: Given) -> Job:
+    return verbs.override(incident, given.word("step"), person, VIA, accept=given.flag("accept"))
+
+
+def _status(incident: str, person: str, given: Given) -> Job:
+    to = given.one_of("to", {str(status): status for status in Status})
+    return verbs.status(incident, to, person, VIA)
+
+
+def _form(incident: str, person: str, given: Given) -> Job:
+    return verbs.submit_form(incident, given.word("step"), given.form("values"), person)
+
+
+VERBS: Mapping[str, Verb] = {
+    "ack": lambda incident, person, _: verbs.acknowledge(incident, person, VIA),
+    "acknowledge": lambda incident, person, _: verbs.acknowledge(incident, person, VIA),
+    "unack": lambda incident, person, _: verbs.unacknowledge(incident, person, VIA),
+    "approve": _approve,  # request; hash, what the screen showed
+    "refuse": _refuse,  # request; why
+    "override": _override,  # step; accept
+    "release": lambda incident, person, given: verbs.release(incident, given.word("step"), person, VIA),  # step
+    "status": _status,  # to
+    "resolve": lambda incident, person, _: verbs.status(incident, Status.RESOLVED, person, VIA),
+    "note": lambda incident, person, given: verbs.note(incident, given.text("text"), person),  # text
+    "form": _form,  # step, values
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """`secret` reads a TOTP secret when it is needed, so that one can be changed without a restart."""
+
+    engine: Engine
+    secret: Callable[[SecretRef], str] = resolve
+
+    async def answer(self, scope: Scope, receive: Receive) -> Answer:
+        """Raises TurnedAway."""
+        make = _route(scope["path"])
+        only(scope, "POST")
+        given = self._read(await read_body(scope, receive, LARGEST))
+        person, code = given.word("person"), given.word("code")
+        job = make(person, given)
+        given.end()
+        await self._prove(person, code)
+        try:
+            incident = await self._do(job)
+        except Refused as error:
+            raise TurnedAway(_STATUS.get(error.code, 409), error.code, str(error)) from None
+        log.info("a person spoke", extra={"person": person, "incident": incident.id, "path": scope["path"]})
+        return as_json(200, summary(incident))
+
+    def _read(self, body: bytes) -> Given:
+        try:
+            values = json.loads(body)
+        except (ValueError, RecursionError):
+            raise TurnedAway(400, "not_json", "The body is not JSON.") from None
+        if not isinstance(values, dict):
+            raise _bad("The body is not a JSON object.")
+        return Given(values, self.engine.world.redactor.text)
+
+    async def _do(self, job: Callable[[Responder], Any]) -> Any:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await asyncio.wrap_future(self.engine.submit(job))
+        except Refused:
+            raise
+        except (FiredoorError, TimeoutError) as error:
+            log.warning("what a person said could not be written: %s", error)
+            why = "This could not be written now. Look at the incident before you say it again."
+            raise TurnedAway(503, "not_written", why, retry_after=2) from None
+
+    async def _prove(self, person: str, code: str) -> None:
+        secret = self._totp(person)
+        proof = await self._do(lambda responder: prove(responder, person, secret, code)) if secret else Proof.WRONG
+        if proof is Proof.GOOD:
+            return
+        log.warning("a code was not accepted", extra={"person": person, "proof": proof.value})
+        if proof is Proof.LOCKED:
+            why = f"Too many wrong codes: codes of this person are refused for {LOCK.seconds // 60} minutes."
+            raise TurnedAway(429, "locked", why, retry_after=LOCK.total_seconds())
+        if proof is Proof.USED:
+            raise TurnedAway(401, "used_code", "This code was used already: wait for the next one.")
+        raise TurnedAway(401, "wrong_code", "The person or the code is wrong.")
+
+    def _totp(self, person: str) -> pyotp.TOTP | None:
+        found = self.engine.world.config.people.persons.get(person)
+        if found is None or found.totp is None:
+            return None
+        try:
+            totp = pyotp.TOTP(self.secret(found.totp))
+            totp.generate_otp(0)
+        except (ConfigError, binascii.Error) as error:
+            why = error if isinstance(error, ConfigError) else "it is not Base32"
+            log.error("the TOTP secret %s cannot be used: %s", found.totp, why)
+            raise TurnedAway(503, "no_secret", "The bot cannot check this person's codes; its log says why.") from None
+        return totp
+
+
+def prove(responder: Responder, person: str, totp: pyotp.TOTP, code: str) -> Proof:
+    """Whether this is the person's code now; kept in the store, so that no replica takes it again."""
+    tx, now = responder.tx, responder.now
+    if tx.recall(f"totp-locked:{person}", now) is not None:
+        return Proof.LOCKED
+    step = _step(totp, code, now)
+    if step is not None:
+        return Proof.GOOD if tx.seen(f"totp:{person}:{step}", now, now + CODE_LIVES) is None else Proof.USED
+    free = (n for n in range(1, TRIES + 1) if tx.seen(f"totp-wrong:{person}:{n}", now, now + LOCK) is None)
+    if next(free, TRIES) == TRIES:
+        tx.seen(f"totp-locked:{person}", now, now + LOCK)
+    return Proof.WRONG
+
+
+def summary(incident: Incident) -> dict[str, Any]:
+    """How an incident stands, for the person who just changed it. No free text."""
+    opened = incident.begun
+    return {
+        "incident": incident.id,
+        "version": incident.version,
+        "type": opened.type,
+        "severity": opened.severity.name,
+        "agent": opened.agent_uid,
+        "status": str(incident.status),
+        "containment": str(incident.containment),
+        "opened_at": incident.start.isoformat(),
+        "acked_by": incident.acked_by,
+        "steps": {run.id: str(run.status) for run in incident.steps.values()},
+        "approvals": [
+            {"request": id, "step": approval.step, "state": str(approval.state)}
+            for id, approval in incident.approvals.items()
+            if approval.state is ApprovalState.OPEN
+        ],
+    }
+
+
+def _route(path: str) -> Callable[[str, Given], Job]:
+    if path == PATH:
+        return _declare
+    incident, _, name = path.removeprefix(f"{PATH}/").partition("/")
+    verb = VERBS.get(name)
+    if verb is None or not _INCIDENT.fullmatch(incident):
+        raise not_found()
+    return lambda person, given: verb(incident, person, given)
+
+
+def _declare(person: str, given: Given) -> Job:
+    return verbs.declare(
+        person=person,
+        type=given.word("type", ""),
+        severity=given.one_of("severity", {sev.name: sev for sev in Sev}, Sev.SEV3.name),
+        agent=given.word("agent", ""),
+        title=given.text("title"),
+        message=given.text("message", ""),
+    )
+
+
+def _request(incident: str, given: Given) -> str:
+    """`INC-7/12.0`, or `12.0` of the incident in the address."""
+    request = given.word("request")
+    if "/" not in request:
+        return f"{incident}/{request}"
+    if request.partition("/")[0] != incident:
+        raise _bad(f"request: it is not one of {incident}.")
+    return request
+
+
+def _step(totp: pyotp.TOTP, code: str, now: datetime) -> int | None:
+    """Which half minute a code belongs to, if it is this one or one beside it."""
+    if not _CODE.fullmatch(code):
+        return None
+    here = totp.timecode(now)
+    steps = (here, here - 1, here + 1)
+    return next((step for step in steps if pyotp.utils.strings_equal(totp.generate_otp(step), code)), None)
+
+
+def _is_plain(value: Any) -> bool:
+    match value:
+        case str():
+            return len(value) <= LONGEST
+        case int():
+            return abs(value) <= SAFE_INTEGER
+        case float():
+            return math.isfinite(value)
+    return False
+
+
+def _bad(why: str) -> TurnedAway:
+    return TurnedAway(422, "bad_field", why)

@@ -1,0 +1,143 @@
+"""Alerts from SQS: a thread for each source that has a queue.
+
+A message is deleted only after the commit of what it said: its alerts, or, where nobody can read it, its place in
+quarantine. While the store is away nothing is deleted, and the queue hands it out again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bot.adapters.sqs import Message
+from bot.engine.engine import Engine
+from bot.errors import BadAlert, FiredoorError, SystemFailure
+from bot.web.intake import Intake
+from bot.web.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+BATCH = 10  # messages a poll
+POLL = 10  # seconds; a stop waits for the poll under way
+PAUSE = 5.0  # seconds after a failure, and while the writer has more than enough to do
+COMMIT = 30.0  # seconds for a batch to be written
+
+
+class Buffer(Protocol):
+    """adapters.sqs.Queue, or one that stands in for it."""
+
+    def receive(self, max: int = ..., wait: int = ...) -> tuple[Message, ...]: ...
+
+    def delete(self, receipts: Sequence[str]) -> tuple[str, ...]: ...
+
+    def extend(self, receipts: Sequence[str], seconds: int) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A message whose commit is awaited."""
+
+    message: Message
+    future: Future[Any]
+
+
+class QueueReader:
+    """Reads one source's queue from `start` to `stop`. Without `start` (tests, drills) `poll` reads it once."""
+
+    def __init__(self, source: str, queue: Buffer, intake: Intake, engine: Engine, metrics: Metrics) -> None:
+        self._source, self._queue, self._intake, self._engine = source, queue, intake, engine
+        self._metrics = metrics
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"queue-{source}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when what was received is written or handed back: in `POLL` seconds, usually."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(POLL + COMMIT)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def poll(self, wait: int = 0) -> int:
+        """Receives, writes and deletes one batch. Returns how many messages were settled. Raises SystemFailure where
+        the queue or the store does not answer."""
+        messages = self._queue.receive(BATCH, wait)
+        if not messages:
+            return 0
+        if self._stopping.is_set():  # another reader may have them at once
+            self._queue.extend([message.receipt for message in messages], 0)
+            return 0
+        settled: list[str] = []
+        fault: FiredoorError | None = None
+        for written in [self._write(message) for message in messages]:
+            try:
+                written.future.result(COMMIT)
+                settled.append(written.message.receipt)
+            except (FiredoorError, TimeoutError) as error:
+                log.warning("message %s of %s is not written: %s", written.message.id, self._source, error)
+                fault = error if isinstance(error, FiredoorError) else fault
+        if settled and (left := self._queue.delete(settled)):
+            log.warning(
+                "%d messages of %s could not be deleted: they come again and count once", len(left), self._source
+            )
+        if isinstance(fault, SystemFailure):
+            raise fault
+        return len(settled)
+
+    def _write(self, message: Message) -> Written:
+        # By its id a message that is delivered again is known, even where it is written and not deleted.
+        id = f"sqs:{self._source}:{message.id}"
+        try:
+            return Written(message, self._intake.take(self._source, message.body.encode("utf-8", "replace"), id))
+        except BadAlert as error:
+            return Written(message, self._quarantine(message, id, str(error)))
+
+    def _quarantine(self, message: Message, id: str, reason: str) -> Future[None]:
+        log.error("message %s of %s is in quarantine: %s", message.id, self._source, reason)
+        self._metrics.received(self._source, "quarantined")
+        body = self._engine.world.redactor.text(message.body).encode("utf-8", "replace")
+        return self._engine.submit(
+            lambda responder: responder.tx.quarantine(self._source, reason, body, responder.now, id), urgent=False
+        )
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            if self._intake.is_full:
+                self._stopping.wait(PAUSE)
+                continue
+            try:
+                self.poll(POLL)
+            except FiredoorError as error:
+                log.warning("the queue of %s is left alone for %.0f s: %s", self._source, PAUSE, error)
+                self._stopping.wait(PAUSE)
+            except Exception:  # the thread is this source's only ear: it must outlive any one message
+                log.exception("a batch of %s failed", self._source)
+                self._stopping.wait(PAUSE)
+
+
+class Queues:
+    """All queues of an installation."""
+
+    def __init__(self, readers: Mapping[str, QueueReader]) -> None:
+        self._readers = readers
+
+    def start(self) -> None:
+        for reader in self._readers.values():
+            reader.start()
+
+    def stop(self) -> None:
+        for reader in self._readers.values():
+            reader.stop()
+
+    def faults(self) -> tuple[str, ...]:
+        dead = [name for name, reader in self._readers.items() if not reader.alive]
+        return tuple(f"the reader of the queue of {name} has stopped: restart this process" for name in dead)
