@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 
 from bot.errors import ConfigError
@@ -21,6 +22,7 @@ class SecretRef:
         return f"{self.scheme}:{self.name}"
 
 
+_HERE = Path()
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:[^\x00-\x1f]+")
 
 
@@ -32,15 +34,32 @@ def secret_ref(text: str) -> SecretRef | None:
     return SecretRef(scheme, name)
 
 
-def resolve(ref: SecretRef) -> str:
-    """The secret itself, a trailing newline cut. Raises ConfigError where it is missing or empty."""
+def references(value: object, where: str = "") -> Iterator[tuple[str, SecretRef]]:
+    """Every secret that a configuration, or a part of it, names, and where."""
+    if isinstance(value, SecretRef):
+        yield where, value
+        return
+    parts: Iterable[tuple[object, object]] = ()
+    if is_dataclass(value):
+        parts = ((field.name, getattr(value, field.name)) for field in fields(value))
+    elif isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, tuple | list):
+        parts = enumerate(value)
+    for name, part in parts:
+        yield from references(part, f"{where}.{name}" if where else str(name))
+
+
+def resolve(ref: SecretRef, folder: Path = _HERE) -> str:
+    """The secret itself, a trailing newline cut. A relative file is looked for in `folder`. Raises ConfigError where it
+    is missing or empty."""
     if ref.scheme == "env":
         value = os.environ.get(ref.name, "")
         if not value:
             raise ConfigError(str(ref), "the environment variable is not set.", "Set it where the bot starts.")
         return value
     try:
-        value = Path(ref.name).read_text(encoding="utf-8").rstrip("\r\n")
+        value = (folder / ref.name).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(ref), f"the secret file cannot be read: {error}.") from None
     if not value:

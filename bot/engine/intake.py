@@ -16,6 +16,7 @@ from bot.domain.record import AlertReceived, AlertsCounted, Opened, Timers
 from bot.domain.source import SourceRules
 from bot.engine.responder import Responder
 from bot.errors import Refused
+from bot.ports import Directory
 
 NEWS_A_MINUTE = 30  # alerts that become entries of one incident; the rest of a flood is counted
 
@@ -33,7 +34,7 @@ class Receipt:
 def receive(responder: Responder, alert: Alert, source: SourceRules, body: bytes) -> Receipt:
     """`body` is what is kept of the raw alert, redacted already; the alert's own text too."""
     tx, now = responder.tx, responder.now
-    agent, alert, distrust = _resolve(responder, alert, source)
+    agent, alert, distrust = believe(responder.world.ports.directory, alert, source)
     dedup = alert.dedup_key()
     id = alert_id(alert)
     if not alert.resolved:
@@ -157,9 +158,8 @@ def timers(settings: Settings, severity: Sev) -> Timers:
     )
 
 
-def _resolve(responder: Responder, alert: Alert, source: SourceRules) -> tuple[Agent | None, Alert, str]:
+def believe(directory: Directory, alert: Alert, source: SourceRules) -> tuple[Agent | None, Alert, str]:
     """Which agent the alert is about, and why its word must not contain by itself ('' where it may)."""
-    directory = responder.world.ports.directory
     agent = directory.agent(alert.agent_uid) if alert.agent_uid else None
     if agent is None and alert.actors:
         agent = directory.by_actor(alert.actors)
