@@ -170,14 +170,14 @@ def labelled(marks: Sequence[Mark], y: float, low: float, high: float) -> tuple[
 
 
 def _room(xs: Sequence[float], width: float, low: float, high: float) -> tuple[float, str, tuple[float, float]]:
-    """Where a label goes: after the last mark, in the first gap that holds it, or before the first mark. Also the span
-    that marks and label take together."""
+    """Where a label goes: in the first gap that holds it, after the last mark, or before the first. Also the span that
+    marks and label take together."""
     first, last = xs[0], xs[-1]
-    if last + 10 + width <= high:
-        return last + 10, "start", (first - 8, last + 14 + width)
     for mark, following in pairwise(xs):
         if mark + 20 + width <= following:
             return mark + 10, "start", (first - 8, last + 8)
+    if last + 10 + width <= high:
+        return last + 10, "start", (first - 8, last + 14 + width)
     if first - 10 - width >= low:
         return first - 10, "end", (first - 14 - width, last + 8)
     return last + 10, "none", (first - 8, high)

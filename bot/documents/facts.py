@@ -156,7 +156,7 @@ def _proofs(incident: Incident, entries: Sequence[Entry]) -> Iterator[Proof]:
         required = incident.spec(run.id).require if held else Grade.UNVERIFIED
         for call in run.calls.values():
             course = courses.get((run.id, call.plan.name), _Course())
-            yield _proof(run, call.plan, call.outcome if call.final else None, held, required, course)
+            yield _proof(run, call.plan, call.outcome if call.final else None, held, required, course, incident.at)
         if not run.calls:
             yield _uncalled(run, held, required)
 
@@ -179,7 +179,13 @@ def _courses(entries: Sequence[Entry]) -> dict[tuple[str, str], _Course]:
 
 
 def _proof(
-    run: StepRun, plan: PlannedCall, outcome: Outcome | None, held: bool, required: Grade, course: _Course
+    run: StepRun,
+    plan: PlannedCall,
+    outcome: Outcome | None,
+    held: bool,
+    required: Grade,
+    course: _Course,
+    now: datetime | None,
 ) -> Proof:
     read_back = evidence_text(outcome.evidence) if isinstance(outcome, Done) else getattr(outcome, "why", "") or run.why
     return Proof(
@@ -191,7 +197,7 @@ def _proof(
         result=_result(run, outcome),
         holds=holds(outcome, required),
         read_back=outcome.nothing_held if isinstance(outcome, Done) and outcome.nothing_held else read_back,
-        remains=tuple(_remains(run, plan.target, outcome, required)) if held else (),
+        remains=tuple(_remains(run, plan.target, outcome, required, now)) if held else (),
         began=course.began,
         settled=course.answers[-1] if course.answers and outcome else None,
         answers=tuple(course.answers[:-1] if outcome else course.answers),
@@ -227,7 +233,9 @@ def _result(run: StepRun, outcome: Outcome | None) -> str:
     return str(run.status).replace("_", " ")
 
 
-def _remains(run: StepRun, target: str, outcome: Outcome | None, required: Grade) -> Iterator[str]:
+def _remains(
+    run: StepRun, target: str, outcome: Outcome | None, required: Grade, now: datetime | None
+) -> Iterator[str]:
     """What of this target nobody has proof for, or what is known to live on."""
     match outcome:
         case Done(nothing_held=reason) if reason:
@@ -238,7 +246,7 @@ def _remains(run: StepRun, target: str, outcome: Outcome | None, required: Grade
             elif grade is Grade.UNVERIFIED:
                 yield f"{target}: {run.id} could not be verified"
             for key, value in evidence.items():
-                if value and _speaks_of_life(key, value):
+                if value and _speaks_of_life(key, value, now):
                     yield f"{target}: {evidence_text({key: value})}"
             if evidence.get("why"):
                 yield f"{target}: {evidence['why']}"
@@ -250,10 +258,16 @@ def _remains(run: StepRun, target: str, outcome: Outcome | None, required: Grade
             yield f"{target}: {run.id} is {str(run.status).replace('_', ' ')}" + (f", {run.why}" if run.why else "")
 
 
-def _speaks_of_life(key: str, value: Any) -> bool:
-    """By the actions' convention: `alive`, `leases_alive`, `may_be_alive_until`; and STS sessions, which no revocation
-    reaches before they expire."""
-    return "alive" in key.split("_") or (key == "sts_leases" and value != 0)
+def _speaks_of_life(key: str, value: Any, now: datetime | None) -> bool:
+    """By the actions' convention: `alive`, `leases_alive`, `alive_until` a time still to come, words that say so; and
+    STS sessions, which no revocation reaches before they expire."""
+    if key.endswith("_until") and now:
+        try:
+            return datetime.fromisoformat(str(value)) > now
+        except (ValueError, TypeError):  # not a time, or one without a zone: better said than hidden
+            return True
+    words = isinstance(value, str) and any(each in value for each in ("still alive", "may be alive", "may live on"))
+    return words or "alive" in key.split("_") or key == "sts_leases"
 
 
 # People ---------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ from bot.domain.record import (
     StatusChanged,
     Unacknowledged,
 )
-from bot.domain.wording import span
+from bot.domain.wording import span, times
 
 WIDTH = 1240
 _GUTTER = 190  # lane and row names end here
@@ -196,7 +196,8 @@ class _Picture:
         y, x1 = self._bar_y(number), self._axis.x(since)
         x2 = max(x1 + 6, self._axis.x(until) if until else _RIGHT)
         parts = [box(x1, y, x2 - x1, 14, colour, radius=3, opacity=1 if until else 0.45)]
-        parts += [line(self._axis.x(at), y + 3, self._axis.x(at), y + 11, PAPER, width=1.6) for at in ticks]
+        inside = [x for x in map(self._axis.x, ticks) if x1 + 3 < x < x2 - 3]
+        parts += [line(x, y + 3, x, y + 11, PAPER, width=1.6) for x in inside]
         return hinted([*parts, *_beside(label, x1, x2, y, bool(until))], hint)
 
     # The lanes ----------------------------------------------------------------------------------------------------
@@ -213,7 +214,7 @@ class _Picture:
             marks.append(Mark(xs, label, _ALERT))
         repeats = tuple(self._axis.x(e.at) for e in self._entries if isinstance(e.event, AlertsCounted))
         if repeats:
-            marks.append(Mark(repeats, f"{incident.repeats} repeats", _NOTICE, "ring"))
+            marks.append(Mark(repeats, f"repeated {times(incident.repeats)}", _NOTICE, "ring"))
         for entry in self._entries:
             if isinstance(entry.event, AlertReceived):
                 alert = entry.event.alert
@@ -255,12 +256,12 @@ class _Picture:
             together.setdefault((page.person, page.way, bool(page.failed)), []).append(page)
         marks = []
         for (person, way, failed), all_of in together.items():
-            times = f" ×{len(all_of)}" if len(all_of) > 1 else ""
+            count = f" ×{len(all_of)}" if len(all_of) > 1 else ""
             late = max(page.late for page in all_of)
             notes = [f"late by {span(timedelta(seconds=late))}"] if late else []
             notes += ["may repeat"] if any(page.may_repeat for page in all_of) else []
             notes += ["did not leave"] if failed else []
-            label = ", ".join((f"{person} by {way}{times}", *notes))
+            label = ", ".join((f"{person} by {way}{count}", *notes))
             is_notice = all_of[0].lane == "notice"
             kind = "cross" if failed else "ring" if is_notice else "dot"
             colour = _ALERT if failed else _NOTICE if is_notice else _PAGE

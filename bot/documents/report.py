@@ -233,7 +233,7 @@ h1 { margin: 0 0 6px; font-size: 26px; line-height: 1.25; }
 h2 { margin: 0 0 14px; font-size: 18px; }
 h3 { margin: 18px 0 6px; font-size: 15px; }
 main { max-width: 1328px; margin: 24px auto; padding: 0 24px; }
-section { background: var(--paper); border: 1px solid var(--rule); border-radius: 10px;
+main > section { background: var(--paper); border: 1px solid var(--rule); border-radius: 10px;
   padding: 22px 24px; margin: 0 0 20px; }
 .wide, .picture { overflow-x: auto; }
 .picture svg { display: block; width: 100%; height: auto; min-width: 900px; border-radius: 8px; }
@@ -261,6 +261,6 @@ q { display: block; margin-top: 3px; padding-left: 10px; border-left: 3px solid 
 details { margin-top: 10px; color: var(--soft); }
 @media print { body, header { background: #fff; } header { padding: 0 0 16px; }
   main { margin: 0; padding: 0; max-width: none; }
-  section { border: 0; padding: 12px 0; break-inside: auto; } .wide, .picture, .paper { overflow: visible; }
+  main > section { border: 0; padding: 12px 0; break-inside: auto; } .wide, .picture, .paper { overflow: visible; }
   .picture svg { min-width: 0; } tr, .remains, svg { break-inside: avoid; } h2, h3 { break-after: avoid; } }
 """

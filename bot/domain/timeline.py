@@ -118,7 +118,9 @@ class _Known:
     pages: dict[str, Page | Notify] = field(default_factory=dict)
     deferred: set[str] = field(default_factory=set)
     away: dict[tuple[str, str], int] = field(default_factory=dict)  # unanswered tries of a call, in a row
+    waited: dict[tuple[str, str], str] = field(default_factory=dict)  # what a call under way last said
     acked_by: str = ""
+    contained: bool = False
 
     def learn(self, decision: Decision) -> None:
         match decision:
@@ -137,6 +139,8 @@ class _Known:
                 self.asked[id] = decision
             case Page(id=id) | Notify(id=id):
                 self.pages[id] = decision
+            case Post(purpose=purpose) if purpose.startswith("containment:"):
+                self.contained = purpose == "containment:contained"
             case _:
                 return
 
@@ -189,7 +193,7 @@ def _event(entry: Entry, known: _Known) -> Iterator[Told]:
             found = "what it holds was looked up again, and had changed" if agent else "it is no longer enrolled"
             yield _say("record", "info" if agent else "bad", f"Agent {known.agent or 'unknown'}: {found}.")
         case ActionSettled():
-            yield from _settled(event, known)
+            yield from _settled(event, entry.at, known)
         case PageSent():
             yield _page_sent(event, known)
         case PageFailed(decision=decision, person=person, way=way, why=why):
@@ -227,6 +231,7 @@ def _event(entry: Entry, known: _Known) -> Iterator[Told]:
             yield _say("limit", "bad" if contains else "info", f"{listed(steps)} {verb} to wait{behind}: {why}.{alive}")
         case Overridden(step=step, by=by, accept=accept):
             known.deferred.discard(step)
+            known.contained = known.contained and accept
             did = f"accepted {step} as it is, without another try" if accept else f"had {step} run on their own word"
             yield _say("step", "decision", f"{by} {did}.", by)
         case DeadlinePassed():
@@ -290,22 +295,25 @@ def _alert(alert: Alert) -> str:
     return f"{alert.source} reports {alert.rule or alert.product}"
 
 
-def _settled(event: ActionSettled, known: _Known) -> Iterator[Told]:
+def _settled(event: ActionSettled, at: datetime, known: _Known) -> Iterator[Told]:
     call = (event.step, event.call)
     subject, system = known.subject(*call), known.system(*call)
     held = event.step in known.held
-    tries = known.away.pop(call, 0)
+    tries, waited = known.away.pop(call, 0), known.waited.pop(call, "")
     weight, said = _outcome(event.outcome, held, event.verb)
-    if isinstance(event.outcome, Pending):
-        if event.outcome.unavailable:
+    match event.outcome:
+        case Pending(unavailable=True, why=why):
             known.away[call] = tries + 1
             if tries:
                 return  # said once; how often is told when it answers
             alive = "; the credentials may still be alive" if held and event.verb is Verb.RUN else ""
-            weight, said = "bad", f"{system} unreachable, retried{alive}" + _because(event.outcome.why)
-        elif not event.outcome.why:
-            return
-    if tries:
+            weight, said = "bad", f"{system} unreachable, retried{alive}" + _because(why)
+        case Pending(why=why, check_at=check_at):
+            known.waited[call] = why
+            if not tries and why in ("", waited):
+                return  # the same wait goes on
+            said += f", looked at again at {clock(check_at)}" if check_at - at > timedelta(seconds=1) else ""
+    if tries and not known.away.get(call):
         said += f"; {system} had not answered {times(tries)} before"
     if event.reclaimed:
         said += "; performed again after a restart, so its effect may repeat"
@@ -326,8 +334,8 @@ def _outcome(outcome: Outcome, held: bool, verb: Verb) -> tuple[Weight, str]:
             if grade is Grade.UNVERIFIED:
                 return "bad" if held else "info", f"{word}, unverified" + (f": {read}" if read else "")
             return "good", f"{word}, {grade.label}" + (f": {read}" if read else "")
-        case Pending(check_at=check_at, why=why):
-            return "info", f"under way, looked at again at {clock(check_at)}" + _because(why)
+        case Pending(why=why):
+            return "info", why or "under way"
         case Skipped(why=why) if verb is Verb.UNDO:
             return "info", f"nothing was loosened: {why}"
         case Skipped(why=why):
@@ -373,6 +381,8 @@ def _passed(entry: Entry, event: DeadlinePassed, known: _Known) -> Iterator[Told
                 return
             text = f"Nobody had acknowledged by {clock(event.due)}: paging level {listed(sorted(map(str, levels)))}."
         case "containment":
+            if known.contained and not any(isinstance(decision, Page) for decision in entry.decisions):
+                return  # met before: the clock only runs out
             since = f", {span(event.due - known.start)} after the opening" if known.start else ""
             text = f"Containment was not verified by {clock(event.due)}{since}."
         case "ack":

@@ -8,12 +8,25 @@ import pytest
 from markdown_it import MarkdownIt
 
 from bot.documents import Document, render
-from bot.documents.facts import Asked, Decided, Proof, Reached
+from bot.documents.facts import Asked, Decided, Proof, Reached, facts
 from bot.domain.alert import Resource
 from bot.domain.outcome import Done, Failed, Grade
 from bot.domain.record import Acknowledged, NoteAdded, TextRef
 from bot.errors import ConfigError
-from tests.domain.incidents import AGENT, ALERT, HOSTILE, REVOKED, SHADOWED, STORIES, Story, begin, contained, partial
+from tests.domain.incidents import (
+    AGENT,
+    ALERT,
+    HOSTILE,
+    REVOKED,
+    SHADOWED,
+    START,
+    STORIES,
+    Story,
+    begin,
+    contained,
+    minutes,
+    partial,
+)
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 KINDS = sorted(path.name.removesuffix(".md.j2") for path in TEMPLATES.glob("*.md.j2"))
@@ -58,6 +71,18 @@ def test_what_is_alive_is_said_even_where_a_step_is_done() -> None:
     assert "- vault-entity:agent-7: sts leases: 2" in text
     customer = draft("customer-initial", story).markdown
     assert "have verified that" not in customer
+
+
+def test_what_was_alive_until_a_time_now_past_is_over() -> None:
+    until = START + minutes(5)
+    story = begin().settle("shadow", SHADOWED)
+    evidence = {"alive_until": until.isoformat(), "sessions": "those started before may live on"}
+    story.settle("revoke_vault", Done(Grade.CONFIG, evidence))
+    assert "alive until: 2025-03-04T12:05:00" in "\n".join(facts(story.incident, story.entries).remains)
+    story.wait(minutes(6)).happen(Acknowledged("responder-1", "slack"))
+    assert facts(story.incident, story.entries).remains == (
+        "vault-entity:agent-7: sessions: those started before may live on",
+    )
 
 
 def test_approvals_say_who_when_and_what_exactly() -> None:

@@ -211,7 +211,7 @@ def _settled(outcome: Outcome, **fields: object) -> Line:
         (Skipped("a protected target"), "bad", "not done: a protected target"),
         (Failed(False, "permission denied"), "bad", "failed: permission denied."),
         (Unknown("no trace"), "bad", "unknown whether it happened, a person has to find out: no trace"),
-        (Pending(START, {}, "3 to go"), "info", "under way, looked at again at 12:00:00Z (3 to go)"),
+        (Pending(START, {}, "3 to go"), "info", "): 3 to go."),
     ],
 )
 def test_every_outcome_says_what_it_is(outcome: Outcome, severity: str, words: str) -> None:
@@ -224,6 +224,18 @@ def test_repeats_and_retries_are_admitted() -> None:
     assert "its effect may repeat" in _settled(REVOKED, reclaimed=1).text
     assert "tried again" in _settled(Failed(True, "503"), final=False).text
     assert "tried again" not in _settled(Failed(True, "503")).text
+
+
+def test_a_wait_is_told_once_with_when_it_is_looked_at_again() -> None:
+    wait = ActionSettled("d", "snapshot", "c", Verb.RUN, Pending(START + minutes(9), {}, "1 snapshot under way"))
+    lines = told(wait, wait, wait)
+    assert [line.text for line in lines] == ["snapshot: 1 snapshot under way, looked at again at 12:09:00Z."]
+
+
+def test_a_containment_deadline_that_was_met_says_nothing() -> None:
+    story = contained().wait(minutes(20))
+    assert "not verified by" not in said(narrate(story.entries))
+    assert "Containment was not verified by 12:15:00Z" in said(narrate(begin().wait(minutes(15)).entries))
 
 
 def test_a_release_that_loosened_nothing_says_why() -> None:
