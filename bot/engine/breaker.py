@@ -26,6 +26,7 @@ class Breaker:
         return 0.0
 
     def answered(self) -> None:
+        """It is up, whatever it said."""
         self.failures, self.opened_at = 0, None
 
     def failed(self, now: float) -> None:

@@ -13,7 +13,7 @@ _log = os.environ.get("FIREDOOR_CRASH_LOG", "")  # a file that lists the points 
 
 
 def point(name: str) -> None:
-    if _log:
+    if _log:  # one line a point, whichever thread
         with open(_log, "a", encoding="utf-8") as log:
             log.write(name + "\n")
     if not _point:

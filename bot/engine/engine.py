@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import datetime, timedelta
@@ -42,6 +44,8 @@ class Engine:
         self._stopping = threading.Event()
         self._ticker: threading.Thread | None = None
         self._told: datetime | None = None
+        self._renewed = -math.inf  # monotonic
+        self._gone: frozenset[str] = frozenset()  # replicas known to be dead
 
     # Life -------------------------------------------------------------------------------------------------------
 
@@ -78,7 +82,6 @@ class Engine:
         while not self._stopping.wait(TICK):
             try:
                 self.performer.give_up_late()
-                self.store.renew(self.world.replica, self.world.lease)
                 self._claim()
                 self._tell()
             except FiredoorError as error:
@@ -88,22 +91,29 @@ class Engine:
 
     def _claim(self) -> None:
         """Takes decisions that nobody holds, that were postponed until now, or whose replica is gone."""
+        renew = time.monotonic() - self._renewed > self.world.lease / 4
+        if renew:
+            self._renewed = time.monotonic()
+            self.store.renew(self.world.replica, self.world.lease)
         dead = tuple(replica for replica in self.store.dead_replicas() if replica != self.world.replica)
-        lease = timedelta(seconds=self.world.lease)
 
         def claim(responder: Responder) -> None:
-            until = responder.now + lease
-            responder.tx.renew_leases(self.world.replica, until)
+            until = responder.now + timedelta(seconds=self.world.lease)
+            if renew:  # of what we have in hand: what a failed commit may have left to us comes free
+                responder.tx.renew_leases(self.world.replica, until, self.performer.in_hand)
             claims = responder.tx.claim(self.world.replica, until, CLAIM, dead=dead)
             responder.effects.claims.extend(claims)
 
         self.writer.submit(claim).result(30)
+        if self.timers and not self._gone.issuperset(dead):
+            self.timers.sweep()  # what it had armed is ours to ring now
+        self._gone = frozenset(dead)
 
     def _tell(self) -> None:
         now = self.world.ports.clock.now()
         if self._told is None or now - self._told >= TELL / 4 or now < self._told:
             self._told = now
-            self.writer.submit(tell_repeats, urgent=False)
+            self.writer.submit(tell_repeats, urgent=False).add_done_callback(_log_failure)
 
     def _effects(self, effects: Effects) -> None:
         self.performer.accept(effects.claims)
@@ -171,11 +181,12 @@ class Engine:
         with self.store.reading() as tx:
             rows = tx.due(datetime.max.replace(tzinfo=tx.now().tzinfo), 1)
             postponed = tx.next_queued_at()
-        moments = [at for _, at in rows] + ([postponed] if postponed else [])
+            counted = [repeats.first + TELL for repeats in tx.unreported(tx.now())]
+        moments = [*(at for _, at in rows), *counted] + ([postponed] if postponed else [])
         return min(moments, default=None)
 
 
 def _log_failure(future: Future[Any]) -> None:
     error = future.exception()
     if error is not None and not isinstance(error, Refused):
-        log.warning("a wake-up failed, the next sweep meets it again: %s", error)
+        log.warning("failed, and met again by the next sweep: %s", error)

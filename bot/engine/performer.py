@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from bot.actions import Action
@@ -43,13 +43,15 @@ from bot.engine.crash import point
 from bot.engine.responder import Responder
 from bot.engine.world import Said, World
 from bot.engine.writer import Writer
-from bot.errors import ConfigError, Denied, Refused, Rejected, SystemFailure, Unavailable
+from bot.errors import ConfigError, Conflict, Refused, Rejected, SystemFailure, Unavailable
 from bot.ports import ChatMessage, MessageRef, PageMessage
 from bot.store import Claim, Store
 
 log = logging.getLogger(__name__)
 
 POOL = 8  # calls under way per system
+ONE_BY_ONE = frozenset({"chat"})  # what people read is told in the order in which it happened
+BUG = 30.0  # seconds until what failed through a fault of our own is tried again
 STALE = timedelta(seconds=1)  # older decisions are checked against the store before they leave (semantics 16)
 PAGE_TIMEOUT = 10.0
 OTHER_TIMEOUT = 30.0
@@ -58,12 +60,29 @@ PAGE_TRIES = 3  # of a person's last way
 
 @dataclass(slots=True)
 class Flight:
-    """A decision under way in a thread. `given_up`: its answer, should one still come, is dropped."""
+    """A decision in our hands. `started` is None while it queues for a thread. `given_up`: its answer, should one still
+    come, is dropped."""
 
     claim: Claim
-    started: float
-    timeout: float
+    pool: ThreadPoolExecutor | None = None
+    future: Future[None] | None = None
+    started: float | None = None  # monotonic
     given_up: bool = False
+
+    @property
+    def system(self) -> str:
+        return _system(self.claim.decision)
+
+    @property
+    def timeout(self) -> float:
+        """Seconds, of the call."""
+        match self.claim.decision:
+            case RunAction(timeout=timeout):
+                return timeout
+            case Page() | Notify():
+                return PAGE_TIMEOUT
+            case _:
+                return OTHER_TIMEOUT
 
 
 class Performer:
@@ -74,37 +93,56 @@ class Performer:
         self._threads = threads
         self._pools: dict[str, ThreadPoolExecutor] = {}
         self._breakers: dict[str, Breaker] = {}
-        self._flights: dict[str, Flight] = {}
+        self._flights: dict[str, Flight] = {}  # by decision
         self._waiting: list[Claim] = []
         self._page_tries: dict[str, int] = {}
+        self._chat_again: datetime | None = None  # until then nothing is posted: what waits goes in order after it
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
+        self._stopping = threading.Event()  # nothing new is begun
+        self._over = threading.Event()  # nothing is recorded any more
 
     def accept(self, claims: list[Claim]) -> None:
         """Claimed by us, to be carried out now."""
         for claim in sorted(claims, key=lambda c: c.priority):
             if self._threads:
-                self._pool(_system(claim.decision)).submit(self._fly, claim)
+                self._launch(claim)
             else:
                 self._waiting.append(claim)
+
+    def _launch(self, claim: Claim) -> None:
+        with self._lock:
+            if self._stopping.is_set() or claim.decision.id in self._flights:
+                return  # left to the next process; or we have it in hand still
+            flight = Flight(claim)
+            system = flight.system
+            if system not in self._pools:
+                size = 1 if system in ONE_BY_ONE else POOL
+                self._pools[system] = ThreadPoolExecutor(size, thread_name_prefix=f"perform-{system}")
+            self._flights[claim.decision.id] = flight
+            flight.pool = self._pools[system]
+            flight.future = flight.pool.submit(self._fly, flight)
 
     def run_waiting(self) -> int:
         """Carries out what waits, in order of priority, until nothing is left. Returns how many decisions that were."""
         count = 0
         while self._waiting:
             self._waiting.sort(key=lambda c: (c.priority, c.enqueued_at))
-            self._fly(self._waiting.pop(0))
+            claim = self._waiting.pop(0)
+            self._flights[claim.decision.id] = flight = Flight(claim)
+            self._fly(flight)
             count += 1
         return count
 
     def stop(self, seconds: float = 5.0) -> None:
         """Lets calls under way finish for a while; what does not is claimed again by the next process."""
-        self._stopping.set()
+        with self._lock:
+            self._stopping.set()
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
         end = time.monotonic() + seconds
-        while self._flights and time.monotonic() < end:
+        while any(flight.started for flight in list(self._flights.values())) and time.monotonic() < end:
             time.sleep(0.02)
+        self._over.set()
 
     @property
     def waiting(self) -> int:
@@ -116,20 +154,33 @@ class Performer:
         return dict(self._breakers)
 
     @property
-    def under_way(self) -> int:
-        return len(self._flights)
+    def in_hand(self) -> tuple[str, ...]:
+        """The decisions that queue here or are under way: those whose lease is to be renewed."""
+        return tuple(self._flights)
 
     def give_up_late(self) -> None:
         """Calls past their timeout: the outcome is recorded without them, and their thread is written off."""
         now = time.monotonic()
-        for flight in [f for f in self._flights.values() if now - f.started > f.timeout and not f.given_up]:
-            flight.given_up = True
-            self._flights.pop(flight.claim.decision.id, None)
-            system = _system(flight.claim.decision)
-            with self._lock:
-                if stuck := self._pools.pop(system, None):  # what queued behind it moves to a fresh pool
-                    stuck.shutdown(wait=False)
+        with self._lock:
+            flights = self._flights.values()
+            late = [flight for flight in flights if flight.started and now - flight.started > flight.timeout]
+            for flight in late:
+                flight.given_up = True
+                del self._flights[flight.claim.decision.id]
+            behind = [claim for flight in late for claim in self._abandon(flight)]
+        self.accept(behind)
+        for flight in late:
             self._late(flight)
+
+    def _abandon(self, late: Flight) -> list[Claim]:
+        """Writes off the pool that a stuck thread belongs to; returns what queued behind it."""
+        if late.pool is None or self._pools.get(late.system) is not late.pool:
+            return []
+        self._pools.pop(late.system).shutdown(wait=False, cancel_futures=True)
+        behind = [f for f in self._flights.values() if f.pool is late.pool and f.future and f.future.cancelled()]
+        for flight in behind:
+            del self._flights[flight.claim.decision.id]
+        return [flight.claim for flight in behind]
 
     def _late(self, flight: Flight) -> None:
         claim, why = flight.claim, f"no answer within {flight.timeout:.0f} s"
@@ -144,35 +195,30 @@ class Performer:
                 failed = PageFailed(decision.id, decision.key, decision.person, decision.way, why)
                 self._settle(decision, failed)
             case _:
-                self._postpone(claim, 5.0)
-
-    def _pool(self, system: str) -> ThreadPoolExecutor:
-        with self._lock:
-            if system not in self._pools:
-                self._pools[system] = ThreadPoolExecutor(POOL, thread_name_prefix=f"perform-{system}")
-            return self._pools[system]
+                self._postpone(claim, 5.0, left=True)
 
     def _breaker(self, system: str) -> Breaker:
         return self._breakers.setdefault(system, Breaker())
 
-    def _fly(self, claim: Claim) -> None:
-        decision = claim.decision
+    def _fly(self, flight: Flight) -> None:
+        claim = flight.claim
         if self._stopping.is_set():
             return
-        timeout = decision.timeout if isinstance(decision, RunAction) else OTHER_TIMEOUT
-        flight = Flight(claim, time.monotonic(), PAGE_TIMEOUT if isinstance(decision, Page | Notify) else timeout)
-        self._flights[decision.id] = flight
+        flight.started = time.monotonic()
         try:
             self._perform(claim, flight)
         except Exception:  # a bug in one decision must not take the performer with it; the row stays and is shown
-            log.exception("decision %s could not be carried out", decision.id)
-            self._postpone(claim, 30.0)
+            log.exception("decision %s could not be carried out", claim.decision.id)
+            self._postpone(claim, BUG, left=True)
         finally:
-            if self._flights.get(decision.id) is flight:
-                del self._flights[decision.id]
+            with self._lock:
+                if self._flights.get(claim.decision.id) is flight:
+                    del self._flights[claim.decision.id]
 
     def _perform(self, claim: Claim, flight: Flight) -> None:
         decision = claim.decision
+        if self._old(claim) and not self._ours(claim):
+            return
         if not self._wanted(claim):
             self._write(lambda responder: responder.tx.dequeue((decision.id,)))
             return
@@ -194,10 +240,17 @@ class Performer:
 
     # Is it still wanted? ----------------------------------------------------------------------------------------
 
+    def _old(self, claim: Claim) -> bool:
+        return claim.claims > 1 or self._world.ports.clock.now() - claim.enqueued_at > STALE
+
+    def _ours(self, claim: Claim) -> bool:
+        """A process that stood still may have lost it to a peer meanwhile."""
+        with self._store.reading() as tx:
+            return tx.holder(claim.decision.id) == self._world.replica
+
     def _wanted(self, claim: Claim) -> bool:
         decision = claim.decision
-        old = claim.claims > 1 or self._world.ports.clock.now() - claim.enqueued_at > STALE
-        known = None if old else self._writer().known(claim.stream)
+        known = None if self._old(claim) else self._writer().known(claim.stream)
         if known is None:
             with self._store.reading() as tx:
                 responder = Responder(tx, self._world, lambda _: None)
@@ -245,10 +298,9 @@ class Performer:
             breaker.failed(time.monotonic())
             at = ports.clock.now() + timedelta(seconds=error.retry_after or 0.0)
             return Pending(at, why=str(error), unavailable=True)
-        except Denied as error:
-            return Failed(retryable=False, why=str(error))
-        except Rejected as error:
-            return Failed(retryable=error.retryable, why=str(error))
+        except SystemFailure as error:  # it refused, so it is up
+            breaker.answered()
+            return Failed(retryable=isinstance(error, Rejected) and error.retryable, why=str(error))
         except Exception as error:  # an action's bug is an answer too: people must see it, and soon
             log.exception("%s failed inside", decision.action)
             return Failed(retryable=False, why=f"{decision.action} failed inside: {type(error).__name__}")
@@ -257,7 +309,7 @@ class Performer:
 
     def _protected(self, decision: RunAction) -> str:
         """Law 11: the bot's own identities and the protected list are refused, whatever asked for it."""
-        named = (decision.target, *(v for v in decision.params.values() if isinstance(v, str)))
+        named = (decision.target, *_texts(decision.params))
         found = (self._world.ports.directory.protected(name) for name in named if name)
         return next((f"refused: {why}" for why in found if why), "")
 
@@ -271,11 +323,10 @@ class Performer:
         world, again = self._world, claim.claims > 1
         late = max(0.0, (world.ports.clock.now() - page.due).total_seconds())
         try:
-            said = world.voice.page(self._incident(page.incident), page, late=late, may_repeat=again)
-            receipt = self._send(page, said, again)
+            receipt = self._send(page, self._worded(page, late, again), again)
         except (SystemFailure, ConfigError) as error:
             if isinstance(error, Unavailable) and not page.ways and self._once_more(page):
-                self._postpone(claim, error.retry_after or 2.0)
+                self._postpone(claim, error.retry_after or 2.0, left=error.sent)
                 return
             why = world.redactor.text(str(error))
             event: Event = PageFailed(page.id, page.key, page.person, page.way, why)
@@ -284,6 +335,15 @@ class Performer:
         point(f"after-{type(page).__name__}")
         if not flight.given_up:
             self._settle(page, event)
+
+    def _worded(self, page: Page | Notify, late: float, again: bool) -> Said:
+        incident = self._incident(page.incident)
+        try:
+            return self._world.voice.page(incident, page, late=late, may_repeat=again)
+        except Exception:  # a plain page now is worth more than a fine one after the next release
+            log.exception("page %s could not be worded", page.key)
+            text = f"Firedoor: {page.incident} ({incident.severity.name}, {incident.type}) needs you."
+            return Said(text, subject=text)
 
     def _once_more(self, page: Page | Notify) -> bool:
         """A person's last way gets a few tries before it counts as failed; a way with another behind it gets none."""
@@ -335,7 +395,10 @@ class Performer:
         if chat is None:
             self._settle(decision, PostFailed(decision.id, purpose, "no chat is configured"))
             return
-        again = claim.claims > 1
+        again, now = claim.claims > 1, world.ports.clock.now()
+        if self._chat_again and now < self._chat_again:
+            self._postpone(claim, (self._chat_again - now).total_seconds())
+            return
         try:
             if isinstance(decision, AskApproval):
                 said = world.voice.approval(incident, incident.approvals[decision.id])
@@ -351,7 +414,9 @@ class Performer:
                 thread = incident.card[1] if incident.card and purpose != "card" else ""
                 ref = chat.post(world.channel, message, thread=thread, again=again)
         except Unavailable as error:
-            self._postpone(claim, error.retry_after or 5.0)
+            wait = error.retry_after or 5.0
+            self._chat_again = now + timedelta(seconds=wait)
+            self._postpone(claim, wait, left=error.sent)
             return
         except SystemFailure as error:
             self._settle(decision, PostFailed(decision.id, purpose, world.redactor.text(str(error))))
@@ -365,12 +430,14 @@ class Performer:
             incident = Responder(tx, self._world, lambda _: None).incident(decision.incident)
             document = render(decision.kind, incident, entries, _reader(tx.get_text), self._world.templates)
         text = self._world.redactor.text(document.markdown)
+        point("after-DraftDocument")
 
         def write(responder: Responder) -> None:
             ref = responder.tx.put_text(decision.incident, text)
             responder.settled(decision, DocumentDrafted(decision.id, decision.kind, ref, document.missing))
 
         self._write(write)
+        point("settled-DraftDocument")
 
     def _text(self, ref: TextRef) -> str | None:
         with self._store.reading() as tx:
@@ -382,26 +449,26 @@ class Performer:
         self._write(lambda responder: responder.settled(decision, event))
         point(f"settled-{type(decision).__name__}")
 
-    def _postpone(self, claim: Claim, seconds: float) -> None:
+    def _postpone(self, claim: Claim, seconds: float, *, left: bool = False) -> None:
+        """Handed back. It counts as claimed only where it may have `left`."""
         at = self._world.ports.clock.now() + timedelta(seconds=seconds)
-        # Handed back, not counted as a claim: it did not leave.
-        self._write(lambda responder: responder.tx.postpone(claim.decision.id, at))
+        self._write(lambda responder: responder.tx.postpone(claim.decision.id, at, left=left))
 
     def _write(self, job: Callable[[Responder], Any]) -> None:
         """An outcome is kept until the store takes it, however long the store is away."""
         delay = 0.1
-        while not self._stopping.is_set():
+        while not self._over.is_set():
             try:
                 self._writer().submit(job).result()
                 return
             except Refused as refused:
                 log.info("not recorded: %s", refused)  # settled already, by another replica or by our own late answer
                 return
-            except Unavailable as error:
+            except (Unavailable, Conflict) as error:
                 if not self._threads:
                     raise
-                log.warning("the store does not answer, an outcome waits: %s", error)
-                self._stopping.wait(delay)
+                log.warning("the store did not take it, an outcome waits: %s", error)
+                self._over.wait(delay)
                 delay = min(5.0, delay * 2)
 
 
@@ -442,6 +509,17 @@ def _redacted(outcome: Outcome, text: Callable[[str], str], json: Callable[[Any]
         case Unknown(why=why):
             return Unknown(text(why))
     assert_never(outcome)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a call's params, lists and mappings searched."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts(tuple(value.values()))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

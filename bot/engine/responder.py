@@ -42,7 +42,7 @@ from bot.domain.record import (
 )
 from bot.engine.limits import answer
 from bot.engine.world import World
-from bot.errors import RecordBroken, Refused
+from bot.errors import Conflict, RecordBroken, Refused
 from bot.store import Claim, StreamRow, Transaction
 
 State = Incident | Target
@@ -92,6 +92,7 @@ class Responder:
         self.tx, self.world, self._known = tx, world, known
         self.now = tx.now()
         self.touched: dict[str, Known] = {}
+        self._remembered: dict[str, int] = {}  # streams taken from memory, and their version there
         self.effects = Effects()
         self.writes = 0  # entries appended so far: what the writer asks before it lets a refused job pass
 
@@ -109,13 +110,24 @@ class Responder:
         return state if isinstance(state, Target) else Target(id)
 
     def _state(self, stream: str) -> State | None:
-        found = self.touched.get(stream) or self._known(stream)
-        if found is None:
-            found = self._load(stream)
+        if stream not in self.touched:
+            found = self._known(stream)
+            if found:
+                self._remembered[stream] = found.state.version
+            else:
+                found = self._load(stream)
             if found is None:
                 return None
-        self.touched.setdefault(stream, found)
-        return found.state
+            self.touched[stream] = found
+        return self.touched[stream].state
+
+    def overtaken(self) -> bool:
+        """Whether another replica has written to a stream that was taken from memory. What is appended to need not be
+        asked: its version decides."""
+        return any(
+            self.touched[stream].state.version == version and (head := self.tx.head(stream)) and head.version != version
+            for stream, version in self._remembered.items()
+        )
 
     def _load(self, stream: str) -> Known | None:
         entries = self.tx.read(stream)
@@ -288,13 +300,21 @@ class Responder:
             if isinstance(state, Incident):
                 ripe = incidents.due(state, self._at(stream))
                 if not ripe:
-                    return
+                    return self._rest(stream, incidents.next_deadline(state))
                 self.append(stream, ripe[0])
-            elif isinstance(state, Target) and state.next_deadline and state.next_deadline <= self._at(stream):
+            elif isinstance(state, Target):
+                if state.next_deadline is None or state.next_deadline > self._at(stream):
+                    return self._rest(stream, state.next_deadline)
                 self._append_target(stream, DeadlinePassed("again", state.next_deadline))
             else:
-                return
+                return None
         raise RecordBroken(f"{stream}: a thousand deadlines in one moment")
+
+    def _rest(self, stream: str, due: datetime | None) -> None:
+        """Nothing is due, if what we remember is still so. Woken a moment too early, it is woken again."""
+        if self.overtaken():
+            raise Conflict(f"{stream} was written to by another replica")
+        self.effects.wakes.setdefault(stream, due)
 
 
 def _row(stream: str, state: State, due: datetime | None) -> StreamRow:

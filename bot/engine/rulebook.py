@@ -111,7 +111,7 @@ def _matches(trigger: Trigger, type: str, names: Mapping[str, object]) -> bool:
 
 def _texts(folder: Path) -> dict[str, str]:
     files = [*folder.glob("playbooks/*.y*ml"), *folder.glob("runbooks/*.md")]
-    return {hashlib.sha256(path.read_bytes()).hexdigest(): path.read_text("utf-8") for path in files}
+    return {hashlib.sha256(data).hexdigest(): data.decode() for data in (path.read_bytes() for path in files)}
 
 
 def _pinned(digest: str, pinned: Callable[[str], str | None]) -> str:

@@ -53,6 +53,6 @@ class World:
     redactor: Redactor
     replica: str
     templates: Path
-    lease: float = 5.0  # seconds that a claimed decision stays ours without renewal
+    lease: float = 4.0  # seconds that a claimed decision stays ours without renewal
     channel: str = ""  # where the incident's messages stand
     ack_link: Callable[[str, str], str] = field(default=lambda incident, person: "")  # noqa: ARG005 - no web, no link

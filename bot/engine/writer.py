@@ -6,6 +6,7 @@ another replica undoes the batch, and its jobs are tried again one by one on fre
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -16,8 +17,10 @@ from typing import Any, TypeVar, cast
 from bot.engine.crash import point
 from bot.engine.responder import Effects, Known, Responder
 from bot.engine.world import World
-from bot.errors import Conflict, FiredoorError, Unavailable
+from bot.errors import Conflict, FiredoorError, Refused, Unavailable
 from bot.store import Store
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Job = Callable[[Responder], Any]
@@ -34,18 +37,21 @@ class Queued:
     done: Callable[[list[tuple[Future[Any], Any]]], None] | None
 
 
+Given = tuple[Queued, Any, BaseException | None]  # a job, its value, or why there is none
+
+
 class Writer:
     """`effects` is called after each commit with what the commit left to do."""
 
     def __init__(self, store: Store, world: World, effects: Callable[[Effects], None]) -> None:
         self._store, self._world, self._effects = store, world, effects
-        self.watch: Callable[[int, Effects], None] | None = None  # told of each commit: how many jobs, and what they did
+        self.watch: Callable[[int, Effects], None] | None = None  # of each commit: how many jobs, what they did
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._lock = threading.Condition()
         self._urgent: deque[Queued] = deque()
         self._ordinary: deque[Queued] = deque()
         self._thread: threading.Thread | None = None
-        self._stopping = False
+        self._stopping = self._ended = False
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -73,8 +79,12 @@ class Writer:
             self._commit([queued])
             return queued.future
         with self._lock:
-            (self._urgent if urgent else self._ordinary).append(queued)
-            self._lock.notify()
+            ended = self._ended
+            if not ended:
+                (self._urgent if urgent else self._ordinary).append(queued)
+                self._lock.notify()
+        if ended:
+            self._fail([queued], Unavailable("writer", "this process is stopping"))
         return cast("Future[T]", queued.future)
 
     @property
@@ -90,62 +100,56 @@ class Writer:
         """A stream as last committed here. Another replica may be ahead: the append's version check decides."""
         return self._known.get(stream)
 
-    def forget(self, stream: str) -> None:
-        self._known.pop(stream, None)
-
     def _run(self) -> None:
         while True:
             with self._lock:
                 while not self._urgent and not self._ordinary:
                     if self._stopping:
+                        self._ended = True
                         return
                     self._lock.wait()
                 batch = [self._urgent.popleft() for _ in range(min(BATCH, len(self._urgent)))]
                 batch += [self._ordinary.popleft() for _ in range(min(BATCH - len(batch), len(self._ordinary)))]
-            self._commit(batch)
+            if wanted := [queued for queued in batch if queued.future.set_running_or_notify_cancel()]:
+                self._commit(wanted)
 
     def _commit(self, batch: list[Queued]) -> None:
         """As one transaction; where that fails through no fault of all, each job in its own."""
         try:
-            self._transact(batch)
-            return
+            responder, answers = self._transact(batch)
         except Unavailable as error:  # the database is away: nobody is served by asking it again at once
             self._fail(batch, error)
-        except FiredoorError as error:
+        except Exception as error:  # a bug must reach whoever asked, and nobody else; the writer itself goes on
             if len(batch) == 1 and not isinstance(error, Conflict):
                 self._fail(batch, error)
                 return
             for queued in batch:
                 self._alone(queued)
-        except Exception as error:  # a bug must reach whoever asked, and nobody else; the writer itself goes on
-            if len(batch) == 1:
-                self._fail(batch, error)
-                return
-            for queued in batch:
-                self._alone(queued)
-        except BaseException as error:
-            self._fail(batch, error)
+        else:
+            self._committed(responder, answers)
 
     def _alone(self, queued: Queued) -> None:
         last: Exception = Conflict("no try")
         for _ in range(TRIES):
             self._known.clear()
             try:
-                self._transact([queued])
-                return
+                responder, answers = self._transact([queued])
             except Conflict as conflict:
                 last = conflict
             except Exception as error:  # as above
                 last = error
                 break
+            else:
+                self._committed(responder, answers)
+                return
         self._fail([queued], last)
 
     def _fail(self, batch: list[Queued], error: BaseException) -> None:
         self._known.clear()
         self._answer([(queued, None, error) for queued in batch if not queued.future.done()])
 
-    def _transact(self, batch: list[Queued]) -> None:
-        answers: list[tuple[Queued, Any, BaseException | None]] = []
+    def _transact(self, batch: list[Queued]) -> tuple[Responder, list[Given]]:
+        answers: list[Given] = []
         with self._store.transaction() as tx:
             responder = Responder(tx, self._world, self._known.get)
             for queued in batch:
@@ -157,20 +161,28 @@ class Writer:
                 except FiredoorError as error:
                     if responder.writes != writes:
                         raise  # half of this job is in the transaction: undo it all
+                    if isinstance(error, Refused) and responder.overtaken():
+                        raise Conflict(f"refused on what another replica has overtaken: {error}") from error
                     answers.append((queued, None, error))
             point("before-commit")
         point("after-commit")
+        return responder, answers
+
+    def _committed(self, responder: Responder, answers: list[Given]) -> None:
         for stream, known in responder.touched.items():
             self._known[stream] = known
             self._known.move_to_end(stream)
         while len(self._known) > KNOWN:
             self._known.popitem(last=False)
-        self._effects(responder.effects)
-        if self.watch:
-            self.watch(len(batch), responder.effects)
+        try:
+            self._effects(responder.effects)
+            if self.watch:
+                self.watch(len(answers), responder.effects)
+        except Exception:  # it is committed: whoever asked must hear that, and nobody may try it again
+            log.exception("what follows a commit failed; decisions left lying come free with their lease")
         self._answer(answers)
 
-    def _answer(self, answers: list[tuple[Queued, Any, BaseException | None]]) -> None:
+    def _answer(self, answers: list[Given]) -> None:
         grouped: dict[Callable[..., None], list[tuple[Future[Any], Any]]] = {}
         for queued, value, error in answers:
             if queued.done:

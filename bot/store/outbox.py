@@ -74,24 +74,32 @@ class Outbox(Session):
         values = {"now": micros(self.now()), "owner": owner, "lease": micros(lease_until), "limit": limit}
         return _claims(self._rows(sql, values | {"ids": as_list(dead)}))
 
-    def postpone(self, id: str, not_before: datetime, owner: str | None = None) -> None:
-        """Not performed, and not before then. Without an owner the claim is handed back and not counted."""
+    def postpone(self, id: str, not_before: datetime, owner: str | None = None, *, left: bool = False) -> None:
+        """Not performed, and not before then. Without an owner the claim is handed back, and not counted unless it may
+        have `left` all the same."""
         self._must_write()
         self._settle(tables.outbox)
         self._run(
             """UPDATE outbox SET not_before = :not_before, owner = :owner,
                 lease_until = CASE WHEN :kept THEN lease_until ELSE NULL END,
-                claims = CASE WHEN :kept OR claims = 0 THEN claims ELSE claims - 1 END WHERE id = :id""",
-            {"id": id, "not_before": micros(not_before), "owner": owner, "kept": owner is not None},
+                claims = CASE WHEN :kept OR :left OR claims = 0 THEN claims ELSE claims - 1 END WHERE id = :id""",
+            {"id": id, "not_before": micros(not_before), "owner": owner, "kept": owner is not None, "left": left},
         )
 
-    def renew_leases(self, owner: str, lease_until: datetime) -> None:
+    def renew_leases(self, owner: str, lease_until: datetime, ids: Iterable[str] | None = None) -> None:
+        """Of all that an owner holds, or of these: what it has no longer in hand comes free."""
         self._must_write()
         self._settle(tables.outbox)
-        self._run(
-            "UPDATE outbox SET lease_until = :lease WHERE owner = :owner",
-            {"owner": owner, "lease": micros(lease_until)},
-        )
+        sql, values = "UPDATE outbox SET lease_until = :lease WHERE owner = :owner", {"owner": owner}
+        if ids is not None:
+            sql, values = f"{sql} AND id IN ({self._database.json_items})", values | {"ids": as_list(ids)}
+        self._run(sql, {**values, "lease": micros(lease_until)})
+
+    def holder(self, id: str) -> str | None:
+        """Who holds a decision now; None where nobody does, or where it is settled."""
+        self._settle(tables.outbox)
+        row = self._row("SELECT owner FROM outbox WHERE id = :id", {"id": id})
+        return row[0] if row else None
 
     def disown(self, owner: str) -> None:
         """Lets go of all that a replica holds; each counts as claimed once, since it may have been performed."""
