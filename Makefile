@@ -1,0 +1,50 @@
+# Nothing is needed but Python 3.11 and a package index that pip can reach. Everything lives in .venv.
+PYTHON ?= python3.11
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help drill test check bench soak lock
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+drill: $(INSTALLED) ## Play an incident from alert to postmortem in virtual time; the report goes to out/drill/
+	@$(BIN)/firedoor drill --out out/drill
+
+test: $(INSTALLED) ## Lint, format, types, tests. FIREDOOR_SEED=N repeats a run
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	@$(call pytest,-m 'not soak')
+
+check: $(INSTALLED) ## Check the shipped configuration as an operator's CI would
+	@$(BIN)/firedoor check --config bot/config/example
+
+bench: $(INSTALLED) ## Measure: ours and the floor, in one run
+	@set -e; for program in bench/[a-z]*.py; do $(BIN)/python "$$program"; done
+
+soak: $(INSTALLED) ## Every test, and with them each crash point and the long random runs
+	@$(call pytest,-o timeout=3600)
+
+lock: $(INSTALLED) ## Choose the versions in requirements.txt anew, from pyproject.toml
+	$(PIP) install --quiet pip-tools==7.6.2
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --extra test --all-build-deps --allow-unsafe \
+		--strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+		--output-file requirements.txt pyproject.toml
+
+define pytest
+	seed=$${FIREDOOR_SEED:-$$(date +%s)}; echo "FIREDOOR_SEED=$$seed"; \
+	FIREDOOR_SEED=$$seed $(BIN)/python -m pytest -q --hypothesis-seed=$$seed $(1)
+endef
+
+# The stamp is the last thing written: an installation that broke off starts over.
+$(INSTALLED): requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here: install Python 3.11, or say make PYTHON=/path/to/it" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+		|| { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1): Python 3.11 is needed, say make PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP) install --quiet --only-binary :all: --require-hashes -r requirements.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
