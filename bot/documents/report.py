@@ -142,8 +142,10 @@ def _proofs(seen: Facts) -> str:
 def _proof_row(proof: Proof) -> str:
     took = span(proof.settled - proof.began) if proof.settled and proof.began else ""
     grade = f'<span class="badge {"met" if proof.holds else "missed"}">{_safe(proof.result)}</span>'
-    step = f"<code>{_safe(proof.step)}</code><br><small>{_safe(proof.action)}</small>"
-    return _row(step, f"<code>{_safe(proof.target)}</code>", _safe(proof.required), grade, _safe(proof.read_back), took)
+    step = f'<span class="short"><code>{_safe(proof.step)}</code><br><small>{_safe(proof.action)}</small></span>'
+    return _row(
+        step, f"<code>{_safe(proof.target)}</code>", _short(proof.required), grade, _safe(proof.read_back), _short(took)
+    )
 
 
 def _approvals(seen: Facts) -> str:
@@ -168,8 +170,8 @@ def _pages(pages: Sequence[Reached]) -> str:
         notes = [f"late by {page.late:.0f} s"] if page.late else []
         notes += ["may repeat an earlier one"] if page.may_repeat else []
         notes += [f"did not leave: {page.failed}"] if page.failed else []
-        cells = (clock(page.at), page.person, page.way, page.about, "; ".join(notes))
-        rows.append(_row(*map(_safe, cells), kind="bad" if notes else ""))
+        cells = (page.person, page.way, page.about, "; ".join(notes))
+        rows.append(_row(_short(clock(page.at)), *map(_safe, cells), kind="bad" if notes else ""))
     return _table(("Time (UTC)", "Who", "Way", "What for", "Notes"), rows)
 
 
@@ -179,7 +181,7 @@ def _line_row(line: Line, read_text: Callable[[TextRef], str | None] | None) -> 
         found = read_text(ref) if read_text else None
         quotes += f"<q>{_safe(ERASED if found is None else found)}</q>"
     kind = f'<span class="kind">{_safe(line.kind)}</span>'
-    return _row(clock(line.at), kind, f"{_safe(line.text)}{quotes}", kind=line.severity)
+    return _row(_short(clock(line.at)), kind, f"{_safe(line.text)}{quotes}", kind=line.severity)
 
 
 def _document(document: Document) -> str:
@@ -188,6 +190,10 @@ def _document(document: Document) -> str:
     missing = "".join(f"<li>{_safe(each)}</li>" for each in document.missing)
     left = f"<details><summary>{len(document.missing)} left to people</summary><ul>{missing}</ul></details>"
     return f'<article class="paper">{reader.render(document.markdown)}</article>{left if missing else ""}'
+
+
+def _short(value: str) -> str:
+    return f'<span class="short">{_safe(value)}</span>'
 
 
 def _safe(value: str) -> str:
@@ -240,7 +246,7 @@ main > section { background: var(--paper); border: 1px solid var(--rule); border
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th { text-align: left; color: var(--soft); font-weight: 600; font-size: 12px; }
 th, td { padding: 7px 12px 7px 0; border-bottom: 1px solid var(--rule); vertical-align: top; overflow-wrap: anywhere; }
-td:first-child { white-space: nowrap; font-variant-numeric: tabular-nums; }
+th, .short, .kind { white-space: nowrap; font-variant-numeric: tabular-nums; }
 tbody tr:last-child td { border-bottom: 0; }
 tr.bad td:last-child { color: var(--bad); }
 tr.good td:last-child { color: var(--good); }
@@ -257,7 +263,6 @@ q { display: block; margin-top: 3px; padding-left: 10px; border-left: 3px solid 
 .paper { padding: 4px 28px 14px; background: var(--tint); border-radius: 8px; overflow-x: auto; }
 .paper h1 { font-size: 21px; margin-top: 16px; }
 .paper h2 { font-size: 16px; margin: 22px 0 8px; }
-.paper td:first-child { white-space: normal; }
 details { margin-top: 10px; color: var(--soft); }
 @media print { body, header { background: #fff; } header { padding: 0 0 16px; }
   main { margin: 0; padding: 0; max-width: none; }

@@ -147,6 +147,7 @@ def test_a_story_is_told_in_its_order_without_free_text(name: str) -> None:
     assert [line.version for line in lines] == sorted(line.version for line in lines)
     assert {line.severity for line in lines} <= {"info", "good", "bad", "decision"}
     assert lines == narrate(story.entries)
+    assert story.folded() == story.incident
 
 
 def test_what_was_revoked_is_told_with_its_grade_and_what_was_read_back() -> None:
