@@ -20,6 +20,7 @@ class ApprovalState(StrEnum):
     REFUSED = "refused"
     EXPIRED = "expired"
     SUPERSEDED = "superseded"  # the plan changed: it was asked again
+    WITHDRAWN = "withdrawn"  # the incident or its playbook was over first
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Approval:
 def fingerprint(value: Mapping[str, Any]) -> str:
     """SHA-256 of the value's JCS form (RFC 8785), hex. Holds for the strings, integers, booleans, lists and mappings
     that a plan is made of; floats are written as strings first, since JSON writers disagree on them."""
-    text = json.dumps(_without_floats(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(_canonical(value), separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -94,12 +95,14 @@ def admit(
         raise Refused("plan_changed", "The plan changed after it was shown to you. Read the new request.")
 
 
-def _without_floats(value: Any) -> Any:
+def _canonical(value: Any) -> Any:
     match value:
         case float():
             return repr(value)
         case Mapping():
-            return {str(key): _without_floats(item) for key, item in value.items()}
+            texts = {str(key): _canonical(item) for key, item in value.items()}
+            # RFC 8785 sorts by UTF-16 code units, in which an emoji comes before U+E000.
+            return dict(sorted(texts.items(), key=lambda pair: pair[0].encode("utf-16-be", "surrogatepass")))
         case list() | tuple():
-            return [_without_floats(item) for item in value]
+            return [_canonical(item) for item in value]
     return value

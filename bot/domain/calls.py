@@ -12,7 +12,6 @@ from bot.domain.outcome import Done, Failed, Outcome, Pending, Skipped, Unknown
 from bot.domain.playbook import Retry
 from bot.domain.record import PlannedCall, RunAction, Verb
 
-
 MAX_WAIT = timedelta(seconds=30)  # between two tries of a system that does not answer
 
 

@@ -11,7 +11,8 @@ Two state machines stand here. `Containment` is the machine's word on an inciden
 `Target` is one thing under control (`iam-role:arn:...`), a stream of its own. Incidents place holds on its controls;
 what is in force is the strictest hold; releasing one incident's hold never loosens what another still holds. A target
 makes one call at a time, whoever asks; a call once begun is followed to its end, then the next is chosen from the holds
-that are left.
+that are left. A call answers the claims of its own level, or where there are none of them those of every looser one: so
+one that failed does not speak for a looser hold, which is then tried by itself.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from bot.domain.calls import Call
-from bot.domain.outcome import Done, Grade, Outcome, Skipped, Unknown
+from bot.domain.outcome import Done, Failed, Grade, Outcome, Skipped, Unknown
 from bot.domain.playbook import Retry
 from bot.domain.record import (
     ActionSettled,
@@ -64,13 +65,21 @@ def holds(outcome: Outcome | None, required: Grade) -> bool:
     return isinstance(outcome, Done) and (bool(outcome.nothing_held) or outcome.grade >= required)
 
 
+Waiter = tuple[str, str, str]  # (incident, step, call): who is to be answered
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One incident's hold on one control. `served`: the last settled call took it into account."""
+    """One incident's hold on one control. `served`: a call has answered it; `failed`: and that was a no."""
 
     hold: Hold
     call: str
     served: bool = False
+    failed: bool = False
+
+    @property
+    def waiter(self) -> Waiter:
+        return (self.hold.incident, self.hold.step, self.call)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +88,30 @@ class Control:
 
     action: str
     claims: tuple[Claim, ...] = ()
-    in_force: Hold | None = None
+    in_force: Hold | None = None  # or may be: after an unknown outcome
     undo: Mapping[str, object] | None = None  # saved by the first call, restored by the last release
     failed_undo: bool = False
-    releasing: tuple[str, str, str] | None = None  # (incident, step, call) whose release is being carried out
+    releasing: tuple[Waiter, ...] = ()  # whose release waits for the undo
+    loosen: bool = False  # a release may have left only looser holds
 
     @property
     def strictest(self) -> Hold | None:
-        return max((claim.hold for claim in self.claims), key=lambda hold: hold.level, default=None)
+        """What has to be in force; the latest of equals."""
+        return max((claim.hold for claim in reversed(self.claims)), key=lambda hold: hold.level, default=None)
+
+    @property
+    def wanted(self) -> Hold | None:
+        """What the next call should put in force for those who wait: never looser than what is, and held, by now."""
+        if all(claim.served for claim in self.claims):
+            return None
+        now = self.in_force.level if self.in_force else -1
+        open_ones = [c.hold for c in reversed(self.claims) if not c.failed or c.hold.level <= now]
+        return max(open_ones, key=lambda hold: hold.level)
+
+    def answered_by(self, hold: Hold) -> tuple[Claim, ...]:
+        """The claims that a call for this hold will answer."""
+        waiting = [claim for claim in self.claims if not claim.served and claim.hold.level <= hold.level]
+        return tuple(c for c in waiting if c.hold.level == hold.level) or tuple(waiting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +133,14 @@ class Target:
     def held(self) -> bool:
         return any(control.claims for control in self.controls.values())
 
-    def waiting(self) -> tuple[tuple[str, str, str], ...]:
-        """(incident, step, call) of everyone the call under way will answer."""
+    def waiting(self) -> tuple[Waiter, ...]:
+        """Everyone the call under way will answer."""
         if not self.call:
             return ()
         control = self.controls[self.action]
         if self.running is None:
-            return (control.releasing,) if control.releasing else ()
-        return tuple(
-            (claim.hold.incident, claim.hold.step, claim.call)
-            for claim in control.claims
-            if not claim.served and claim.hold.level <= self.running.level
-        )
+            return control.releasing
+        return tuple(claim.waiter for claim in control.answered_by(self.running))
 
 
 def admit(target: Target, event: Event) -> None:
@@ -152,16 +173,18 @@ def apply(target: Target, event: Event, at: datetime) -> Target:
     match event:
         case HoldPlaced(hold=hold, call=call):
             control = target.controls.get(hold.action) or Control(hold.action)
-            others = tuple(c for c in control.claims if (c.hold.incident, c.call) != (hold.incident, call))
-            return _with(target, replace(control, claims=(*others, Claim(hold, call))))
+            claim = Claim(hold, call)
+            others = tuple(c for c in control.claims if c.waiter != claim.waiter)
+            return _let_go(_with(target, replace(control, claims=(*others, claim))), hold.action)
         case HoldReleased(incident=incident, step=step):
             for control in target.controls.values():
                 if not _concerns(control, incident, step):
                     continue
                 gone = [c for c in control.claims if (c.hold.incident, c.hold.step) == (incident, step)]
                 left = tuple(c for c in control.claims if c not in gone)
-                releasing = (incident, step, gone[0].call) if gone else control.releasing
-                target = _with(target, replace(control, claims=left, releasing=releasing, failed_undo=False))
+                releasing = (*control.releasing, *(claim.waiter for claim in gone))
+                control = replace(control, claims=left, releasing=releasing, failed_undo=False, loosen=bool(left))
+                target = _let_go(_with(target, control), control.action)
             return target
         case ActionSettled(outcome=outcome):
             return _settle(target, outcome, at)
@@ -181,15 +204,47 @@ def _settle(target: Target, outcome: Outcome, at: datetime) -> Target:
     control = target.controls[target.action]
     if hold is None:
         if isinstance(outcome, Done | Skipped):
-            control = replace(control, in_force=None, undo=None, releasing=None)
+            control = replace(control, in_force=None, undo=None, releasing=())
         else:
             control = replace(control, failed_undo=True)  # until a person asks for the release again
-    else:
-        claims = tuple(replace(c, served=True) if c.hold.level <= hold.level else c for c in control.claims)
-        control = replace(control, claims=claims, releasing=None if claims else control.releasing)
-        if isinstance(outcome, Done) and not outcome.nothing_held:
-            control = replace(control, in_force=hold, undo=control.undo if control.undo is not None else call.undo)
-    return _with(replace(target, call=None, running=None, action=""), control)
+        return _with(replace(target, call=None, running=None, action=""), control)
+    answered = control.answered_by(hold)
+    no = isinstance(outcome, Failed | Skipped)
+    claims = tuple(replace(c, served=True, failed=no) if c in answered else c for c in control.claims)
+    control = replace(control, claims=claims, loosen=False)
+    if isinstance(outcome, Done) and not outcome.nothing_held:
+        control = replace(control, in_force=hold, undo=control.undo if control.undo is not None else call.undo)
+    elif isinstance(outcome, Unknown) and (not control.in_force or control.in_force.level < hold.level):
+        control = replace(control, in_force=hold)
+    return _let_go(_with(replace(target, call=None, running=None, action=""), control), control.action)
+
+
+def _let_go(target: Target, action: str) -> Target:
+    """Releases that need no undo do not wait for one: another holds the control, or nothing is in force."""
+    control = target.controls[action]
+    needs_undo = control.in_force or (target.call and target.action == action)
+    if control.releasing and (control.claims or not needs_undo):
+        control = replace(control, releasing=(), failed_undo=False)
+    return _with(target, control)
+
+
+def released(before: Target, after: Target, event: Event) -> tuple[tuple[Waiter, str], ...]:
+    """The releases that this event ended without an undo, and why none was needed. Each is settled `Skipped(why)`."""
+    found: list[tuple[Waiter, str]] = []
+    if isinstance(event, ActionSettled) and before.running is None:
+        return ()  # that was the undo: its answer goes to those who waited for it
+    for action, control in before.controls.items():
+        left = after.controls[action]
+        holding = {claim.waiter for claim in left.claims}
+        gone = [claim.waiter for claim in control.claims if claim.waiter not in holding]
+        for waiter in dict.fromkeys((*gone, *control.releasing)):
+            if waiter in left.releasing:
+                continue
+            why = still_held(after, action, waiter[0]) or "nothing was in force"
+            if left.claims and why == "nothing was in force":
+                why = "still held by another step of this incident"
+            found.append((waiter, why))
+    return tuple(found)
 
 
 def take(target: Target, decisions: tuple[Decision, ...]) -> Target:
@@ -202,8 +257,8 @@ def take(target: Target, decisions: tuple[Decision, ...]) -> Target:
         underway = target.call if target.call and target.call.key == decision.key else None
         running = target.running if underway else None
         if not underway and decision.verb is Verb.RUN:
-            asked = (decision.incident, decision.call)
-            running = next(c.hold for c in control.claims if (c.hold.incident, c.call) == asked)
+            asked = (decision.incident, decision.step, decision.call)
+            running = next(c.hold for c in control.claims if c.waiter == asked)
         call = underway or Call(plan)
         target = replace(target, call=call.sent(decision), running=running, action=decision.action)
     return target
@@ -215,28 +270,24 @@ def _next(target: Target, at: datetime, id: str) -> RunAction | None:
         due = not call.decision and (call.again_at is None or call.again_at <= at)
         return _run(target, target.controls[target.action], target.running, id) if due else None
     for control in target.controls.values():
-        strictest = control.strictest
-        if strictest and (_unserved(control, strictest) or _looser(control, strictest)):
-            return _run(target, control, strictest, id)
-        if not strictest and control.in_force and not control.failed_undo:
+        hold = control.wanted or _looser(control)
+        if hold:
+            return _run(target, control, hold, id)
+        if not control.claims and control.in_force and not control.failed_undo:
             return _run(target, control, None, id)
     return None
 
 
 def _concerns(control: Control, incident: str, step: str) -> bool:
     """The incident's step holds this control, or its release failed and may be asked for again."""
-    if control.failed_undo and control.releasing and control.releasing[:2] == (incident, step):
-        return True
-    return any((c.hold.incident, c.hold.step) == (incident, step) for c in control.claims)
+    asked_again = control.releasing if control.failed_undo else ()
+    return any(waiter[:2] == (incident, step) for waiter in (*asked_again, *(c.waiter for c in control.claims)))
 
 
-def _unserved(control: Control, strictest: Hold) -> bool:
-    return any(not claim.served and claim.hold.level <= strictest.level for claim in control.claims)
-
-
-def _looser(control: Control, strictest: Hold) -> bool:
-    """A release left only looser holds: what is in force follows down to the strictest of them."""
-    return control.releasing is not None and control.in_force is not None and strictest.level < control.in_force.level
+def _looser(control: Control) -> Hold | None:
+    """Where a release left only looser holds, what is in force follows down to the strictest of them."""
+    strictest, now = control.strictest, control.in_force
+    return strictest if control.loosen and strictest and now and strictest.level < now.level else None
 
 
 def _run(target: Target, control: Control, hold: Hold | None, id: str) -> RunAction:
@@ -244,13 +295,12 @@ def _run(target: Target, control: Control, hold: Hold | None, id: str) -> RunAct
     source = hold or control.in_force
     if source is None:
         raise AssertionError(f"{target.id}: a call without a hold")  # _next asks only where one of them is set
-    if call:
-        incident, step, name = source.incident, source.step, call.plan.name
-    elif hold:
+    if hold:
+        name = call.plan.name if call else next(c.call for c in control.claims if c.hold == hold)
         incident, step = hold.incident, hold.step
-        name = next(c.call for c in control.claims if c.hold == hold)
     else:
-        incident, step, name = control.releasing or (source.incident, source.step, "")
+        waiter = control.releasing[0] if control.releasing else (source.incident, source.step, "")
+        incident, step, name = waiter
     return RunAction(
         id=id,
         key=call.key if call else id,

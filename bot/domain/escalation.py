@@ -64,12 +64,13 @@ class Reached:
     round: int  # 0 at the opening, +1 at each repeat moment
 
 
-def reached(matrix: Matrix, elapsed: timedelta, skipped: int = 0) -> Reached:
-    """`skipped` levels were empty or unreachable, so that the next ones count as reached already."""
+def reached(matrix: Matrix, elapsed: timedelta, floor: int = 0) -> Reached:
+    """At least the first `floor` levels count as reached: those before them were empty or unreachable. Past the last
+    level stands everybody."""
     by_clock = sum(level.page_at <= elapsed for level in matrix.levels)
     breached = tuple(i for i, level in enumerate(matrix.levels) if level.ack_by <= elapsed)
-    everybody = elapsed >= matrix.last_breach
-    levels = len(matrix.levels) if everybody else min(len(matrix.levels), max(by_clock, 1) + skipped)
+    everybody = elapsed >= matrix.last_breach or floor > len(matrix.levels)
+    levels = len(matrix.levels) if everybody else max(by_clock, 1, floor)
     return Reached(levels, breached, everybody, _round(matrix, elapsed))
 
 

@@ -1,4 +1,4 @@
-"""A playbook: what to do, in what order, with whose leave. `config` reads it from YAML; the rules here never see YAML."""
+"""A playbook: what to do, in what order, with whose leave. `config` reads it from YAML; the rules never see that."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The record's vocabulary: every event that can be appended and every decision that one can cause.
 
-An entry is an event and the decisions it caused. A stream is an incident (`INC-7`) or a held target (`iam-role:arn...`).
+An entry is an event and the decisions it caused. A stream is an incident (`INC-7`) or a held target (`iam-role:...`).
 Fields hold enums, numbers, labels, resource ids and opaque person ids; free text is a `TextRef` into an encrypted
 artefact (semantics 3).
 """
@@ -422,7 +422,7 @@ class Notify:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A message in the incident's place. `purpose`: `card` is edited in place, anything else is a post in its thread."""
+    """A message in the incident's place. `purpose`: `card` is edited in place, all else is a post in its thread."""
 
     id: str
     incident: str
@@ -473,8 +473,8 @@ class PlanStep:
 
 @dataclass(frozen=True, slots=True)
 class AskPermit:
-    """May these steps start? Answered in the same transaction by Permitted or Deferred. `group` is the concurrency group
-    of non-containing steps ('' for none); `targets` are those of containing steps, counted by kind."""
+    """May these steps start? Answered in the same transaction by Permitted or Deferred. `group` is the concurrency
+    group of non-containing steps ('' for none); `targets` are those of containing steps, counted by kind."""
 
     id: str
     incident: str

@@ -5,27 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from bot.domain.approval import ApprovalState, fingerprint
+from bot.domain.approval import fingerprint
 from bot.domain.containment import Containment
-from bot.domain.escalation import Contact, reached
 from bot.domain.expression import ExpressionError, evaluate, render
-from bot.domain.incident import (
-    SATISFIED,
-    Incident,
-    StepRun,
-    StepStatus,
-    apply,
-    facts_of_card,
-    is_held,
-    take,
-)
+from bot.domain.incident import Incident, StepRun, StepStatus, apply, facts_of_card, is_held
+from bot.domain.paging import PAGE_ESCALATE, notify, page_people
 from bot.domain.playbook import Call as PlaybookCall
-from bot.domain.playbook import OnError, OnTimeout, Rung, Step, Target
+from bot.domain.playbook import OnError, Rung, Step, Target
 from bot.domain.record import (
     Acknowledged,
     AgentResolved,
@@ -33,17 +23,11 @@ from bot.domain.record import (
     AskPermit,
     DeadlinePassed,
     Decision,
-    Deferred,
     DraftDocument,
     EndPermit,
     Event,
     Hold,
-    Notify,
-    Opened,
     Overridden,
-    Page,
-    PageFailed,
-    PageKind,
     PlaceHold,
     PlannedCall,
     PlanStep,
@@ -55,43 +39,26 @@ from bot.domain.record import (
     StatusChanged,
     Unacknowledged,
     Verb,
-    Withdraw,
 )
+from bot.domain.state import PSEUDO, SATISFIED
+from bot.domain.turn import Turn
 from bot.domain.view import agent_names, alert_names, incident_names
-
-PAGE_ESCALATE = "page.escalate"  # the engine's own on_failure call
 
 
 def advance(incident: Incident, event: Event, at: datetime) -> tuple[Incident, tuple[Decision, ...]]:
     """One event in, the new state and what is to be done out. Deterministic; ids count up from `.0`."""
-    turn = _Turn(incident, apply(incident, event, at), event, at)
+    turn = Turn(incident, apply(incident, event, at), event, at)
     _progress(turn)
-    _pages(turn)
+    page_people(turn)
     _papers(turn)
     _room(turn)
     return turn.now, tuple(turn.decisions)
 
 
-class _Turn:
-    """One advance under way: `before` and `now` are the states, `do` takes a decision and folds it in at once."""
-
-    def __init__(self, before: Incident, after: Incident, event: Event, at: datetime) -> None:
-        self.before, self.now, self.event, self.at = before, after, event, at
-        self.decisions: list[Decision] = []
-
-    @property
-    def next_id(self) -> str:
-        return f"{self.now.id}/{self.now.version}.{len(self.decisions)}"
-
-    def do(self, decision: Decision) -> None:
-        self.decisions.append(decision)
-        self.now = take(self.now, (decision,), self.at)
-
-
 # The playbook ---------------------------------------------------------------------------------------------------
 
 
-def _progress(turn: _Turn) -> None:
+def _progress(turn: Turn) -> None:
     event = turn.event
     if isinstance(event, Released):
         _release(turn, event)
@@ -117,7 +84,7 @@ def _progress(turn: _Turn) -> None:
     _end_permit(turn)
 
 
-def _consider(turn: _Turn, step: Step) -> None:
+def _consider(turn: Turn, step: Step) -> None:
     """A step that waits: may it go now?"""
     steps = turn.now.steps
     if any(not steps[other].settled for other in (*step.needs, *step.after)):
@@ -134,7 +101,7 @@ def _consider(turn: _Turn, step: Step) -> None:
         turn.do(Post(turn.next_id, turn.now.id, f"form:{step.id}"))
         manual = step.manual
         if manual:
-            _notify(turn, (manual.assignee,), f"form:{step.id}", turn.at + manual.due)
+            notify(turn, (manual.assignee,), f"form:{step.id}", turn.at + manual.due)
 
 
 def _satisfied(incident: Incident, run: StepRun) -> bool:
@@ -144,26 +111,30 @@ def _satisfied(incident: Incident, run: StepRun) -> bool:
 def plan(incident: Incident, step: Step, id: str) -> PlanStep:
     """Renders a step against the state as it is: what exactly would be done, and whether somebody has to be asked."""
     names = _names(incident)
+    observes = incident.frozen.playbook is not None and incident.frozen.playbook.rung is Rung.OBSERVE
+    action = step.call.uses if step.call else ""
     try:
         if step.condition is not None and not evaluate(step.condition, names):
             return PlanStep(id, step.id, StepStatus.LEFT_OUT, why="its condition is false")
         if step.manual:
-            return PlanStep(id, step.id, StepStatus.AWAITING_FORM)
+            status = StepStatus.OBSERVED if observes else StepStatus.AWAITING_FORM
+            return PlanStep(id, step.id, status, why="the playbook only observes" if observes else "")
         call = cast(PlaybookCall, step.call)
         calls = _calls(incident, step, call, names)
-    except (ExpressionError, ValueError) as error:
-        return PlanStep(id, step.id, StepStatus.FAILED, action=step.call.uses if step.call else "", why=str(error))
+        digest = _digest(incident, step, call, calls, names)
+    except ValueError as error:  # an ExpressionError is one too
+        if observes:  # it may read what a step before would have put out
+            why = f"the playbook only observes; what it would do cannot be said: {error}"
+            return PlanStep(id, step.id, StepStatus.OBSERVED, action, why=why)
+        return PlanStep(id, step.id, StepStatus.FAILED, action, why=str(error))
     if not calls:
-        return PlanStep(
-            id, step.id, StepStatus.DONE, action=call.uses, why="there is nothing here that it could act on"
-        )
-    digest = _digest(incident, step, call, calls, names)
-    if incident.frozen.playbook and incident.frozen.playbook.rung is Rung.OBSERVE:
-        return PlanStep(id, step.id, StepStatus.OBSERVED, call.uses, calls, "the playbook only observes", digest)
+        return PlanStep(id, step.id, StepStatus.DONE, action, why="there is nothing here that it could act on")
+    if observes:
+        return PlanStep(id, step.id, StepStatus.OBSERVED, action, calls, "the playbook only observes", digest)
     status = StepStatus.AWAITING_APPROVAL if _must_ask(incident, step) else StepStatus.READY
     if status is StepStatus.READY and _permit_group(incident, step, names) is not None:
         status = StepStatus.AWAITING_PERMIT
-    return PlanStep(id, step.id, status, call.uses, calls, hash=digest)
+    return PlanStep(id, step.id, status, action, calls, hash=digest)
 
 
 def _calls(incident: Incident, step: Step, call: PlaybookCall, names: dict[str, Any]) -> tuple[PlannedCall, ...]:
@@ -235,7 +206,7 @@ def _permit_group(incident: Incident, step: Step, names: dict[str, Any]) -> str 
     playbook = incident.frozen.playbook
     if step.contains:
         return ""
-    if playbook is None or playbook.concurrency is None or step.id.startswith(("rollback:", "on_failure:")):
+    if playbook is None or playbook.concurrency is None or step.id.startswith(PSEUDO):
         return None
     try:
         return f"{playbook.id}:{render(playbook.concurrency.group, names)}"
@@ -243,7 +214,7 @@ def _permit_group(incident: Incident, step: Step, names: dict[str, Any]) -> str 
         return f"{playbook.id}:"  # the group cannot be told apart: the strictest reading is one for all
 
 
-def _ask_permits(turn: _Turn) -> None:
+def _ask_permits(turn: Turn) -> None:
     """One question for all containing steps that became ready together, one for each group."""
     waiting: dict[str, list[StepRun]] = {}
     names = _names(turn.now)
@@ -270,11 +241,11 @@ def _ask_permits(turn: _Turn) -> None:
         )
 
 
-def _just_planned(turn: _Turn, step: str) -> bool:
+def _just_planned(turn: Turn, step: str) -> bool:
     return any(isinstance(d, PlanStep) and d.step == step for d in turn.decisions)
 
 
-def _start(turn: _Turn, run: StepRun) -> None:
+def _start(turn: Turn, run: StepRun) -> None:
     if not is_held(turn.now, run):
         _continue(turn, run)
         return
@@ -296,7 +267,7 @@ def _start(turn: _Turn, run: StepRun) -> None:
         turn.do(PlaceHold(turn.next_id, call.plan.target, call.plan.name, hold))
 
 
-def _continue(turn: _Turn, run: StepRun) -> None:
+def _continue(turn: Turn, run: StepRun) -> None:
     """Every call that is neither out nor over nor waiting for its time goes now."""
     step = turn.now.spec(run.id)
     for call in run.calls.values():
@@ -321,7 +292,7 @@ def _continue(turn: _Turn, run: StepRun) -> None:
         )
 
 
-def _fail(turn: _Turn) -> None:
+def _fail(turn: Turn) -> None:
     """A failed run: what completed is rolled back in reverse, one at a time, then `on_failure` is called."""
     playbook = turn.now.frozen.playbook
     steps = turn.now.steps
@@ -330,7 +301,7 @@ def _fail(turn: _Turn) -> None:
         for run in steps.values()
         if run.status is StepStatus.FAILED
         and not run.accepted
-        and ":" not in run.id
+        and not run.pseudo
         and turn.now.spec(run.id).on_error is OnError.FAIL
     ]
     if not failed or playbook is None:
@@ -354,12 +325,12 @@ def _fail(turn: _Turn) -> None:
 
 
 def _can_roll_back(incident: Incident, run: StepRun) -> bool:
-    if ":" in run.id or run.status is not StepStatus.DONE or is_held(incident, run):
+    if run.pseudo or run.status is not StepStatus.DONE or is_held(incident, run):
         return False
     return incident.spec(run.id).rollback is not None and f"rollback:{run.id}" not in incident.steps
 
 
-def _replan_asked(turn: _Turn) -> None:
+def _replan_asked(turn: Turn) -> None:
     """The agent changed while somebody was asked: what they were shown is no longer what would be done."""
     for run in tuple(turn.now.steps.values()):
         if run.status is not StepStatus.AWAITING_APPROVAL:
@@ -371,230 +342,30 @@ def _replan_asked(turn: _Turn) -> None:
                 turn.do(AskApproval(turn.next_id, turn.now.id, run.id, fresh.hash))
 
 
-def _release(turn: _Turn, event: Released) -> None:
+def _release(turn: Turn, event: Released) -> None:
     for call in turn.now.steps[event.step].calls.values():
+        if call.verb is Verb.UNDO and call.final:
+            continue  # let go already: the release failed at another of its targets and is asked for again
         turn.do(ReleaseHold(turn.next_id, call.plan.target, turn.now.id, event.step, event.by))
 
 
-def _end_permit(turn: _Turn) -> None:
+def _end_permit(turn: Turn) -> None:
     """The commit that settles the last step of a group lets the next incident in."""
     playbook = turn.now.frozen.playbook
     if playbook is None or playbook.concurrency is None:
         return
-    mine = [run for run in turn.now.steps.values() if run.permitted and not is_held(turn.now, run)]
-    were = [turn.before.steps[run.id] for run in mine if run.id in turn.before.steps]
-    if mine and all(run.settled for run in mine) and not all(run.settled for run in were):
-        group = _permit_group(turn.now, turn.now.spec(mine[0].id), _names(turn.now)) or ""
-        turn.do(EndPermit(turn.next_id, turn.now.id, group))
-
-
-# People ---------------------------------------------------------------------------------------------------------
-
-
-def _pages(turn: _Turn) -> None:
-    event = turn.event
-    match event:
-        case Opened():
-            _escalate(turn, turn.at)
-            if event.notify:
-                _notify(turn, event.notify, "opened", turn.at)
-        case DeadlinePassed(name="escalation" | "ack", due=due):
-            _escalate(turn, due)
-        case Unacknowledged():
-            _escalate(turn, turn.at)
-        case DeadlinePassed(name="containment", due=due):
-            _page_containment(turn, due)
-        case DeadlinePassed(name=name, due=due) if name.startswith("phase:"):
-            _remind(turn, name, due)
-        case DeadlinePassed(name=name, due=due) if name.startswith("form:"):
-            step = name.partition(":")[2]
-            manual = turn.now.spec(step).manual
-            if manual and not turn.now.over:
-                _page(turn, PageKind.FAILURE, turn.now.contacts((manual.assignee,)), name, due)
-        case DeadlinePassed(name=name, due=due) if name.startswith("approval:"):
-            _approval_expired(turn, name, due)
-        case PageFailed(decision=decision):
-            _next_way(turn, decision)
-        case StatusChanged() if not turn.now.over and turn.before.over:
-            _escalate(turn, turn.at)
-        case Deferred(steps=steps) if any(is_held(turn.now, turn.now.steps[step]) for step in steps):
-            _page(turn, PageKind.FAILURE, _responsible(turn.now), f"deferred:{','.join(steps)}", turn.at)
-    _page_failures(turn)
-    _withdraw(turn)
-
-
-def _escalate(turn: _Turn, due: datetime) -> None:
-    """Pages everybody on the levels the clock has reached, once a round; an empty level hands over to the next."""
-    if turn.now.acked_by or turn.now.over:
-        return
-    matrix = turn.now.frozen.matrix
-    while True:
-        stand = reached(matrix, turn.at - turn.now.start, turn.now.skipped)
-        levels_of: dict[str, list[int]] = {}
-        who: dict[str, Contact] = {}
-        for number, level in enumerate(matrix.levels[: stand.levels]):
-            for contact in turn.now.contacts(level.roles):
-                levels_of.setdefault(contact.person, []).append(number)
-                who[contact.person] = contact
-        if stand.everybody:
-            for contact in turn.now.contacts(turn.now.roster):
-                levels_of.setdefault(contact.person, [stand.levels - 1])
-                who[contact.person] = contact
-        for person, levels in levels_of.items():
-            _page_once(turn, PageKind.ESCALATION, who[person], tuple(levels), stand.round, "escalation", due)
-        last = matrix.levels[stand.levels - 1]
-        if stand.levels >= len(matrix.levels) or turn.now.contacts(last.roles):
-            return
-        turn.do(Post(turn.next_id, turn.now.id, f"nobody_on_call:{last.name}"))
-
-
-def _page_once(
-    turn: _Turn, kind: PageKind, contact: Contact, levels: tuple[int, ...], round: int, reason: str, due: datetime
-) -> None:
-    """Page keys are (incident, kind, level, round, person, way); a key already used is not used again."""
-    stem = f"{turn.now.id}/{kind}/{max(levels, default=0) + 1}/{round}/{contact.person}/"
-    if any(state.page.key.startswith(stem) for state in turn.now.pages.values()):
-        return
-    if not contact.ways:
-        return
-    way, *others = contact.ways
-    turn.do(
-        Page(
-            id=turn.next_id,
-            key=stem + way,
-            incident=turn.now.id,
-            kind=kind,
-            levels=levels,
-            round=round,
-            person=contact.person,
-            way=way,
-            ways=tuple(others),
-            reason=reason,
-            due=due,
-        )
-    )
-
-
-def _page(turn: _Turn, kind: PageKind, contacts: Iterable[Contact], reason: str, due: datetime) -> None:
-    """A page that is not of the matrix; its round is the entry that caused it, so every cause pages."""
-    for contact in contacts:
-        _page_once(turn, kind, contact, (), turn.now.version, reason, due)
-
-
-def _page_containment(turn: _Turn, due: datetime) -> None:
-    """The second clock. An ack does not stop it: the credentials are still live. First the person who took the
-    incident, from the second round on everybody who was reached too."""
-    now = turn.now
-    if now.containment is Containment.CONTAINED or now.overridden or now.over:
-        return
-    taker = now.contact(now.acked_by) if now.acked_by else None
-    if taker and now.containment_round <= 1:
-        contacts: tuple[Contact, ...] = (taker,)
-    else:
-        contacts = _responsible(now)
-    for contact in contacts:
-        _page_once(turn, PageKind.CONTAINMENT, contact, (), now.containment_round, "not_contained", due)
-
-
-def _responsible(incident: Incident) -> tuple[Contact, ...]:
-    """Who is to be told when something needs a person: the one who took it, and the levels reached so far."""
-    stand = reached(incident.frozen.matrix, (incident.at or incident.start) - incident.start, incident.skipped)
-    roles = [role for level in incident.frozen.matrix.levels[: stand.levels] for role in level.roles]
-    taker = incident.contact(incident.acked_by) if incident.acked_by else None
-    found = {contact.person: contact for contact in ((taker,) if taker else ()) + incident.contacts(roles)}
-    return tuple(found.values())
-
-
-def _page_failures(turn: _Turn) -> None:
-    """A containing step that ended badly, or a run that failed, needs a person now."""
-    playbook = turn.now.frozen.playbook
-    escalates = playbook is not None and any(call.uses == PAGE_ESCALATE for call in playbook.on_failure)
-    for run in turn.now.steps.values():
-        before = turn.before.steps.get(run.id)
-        if not run.settled or run.accepted or (before and before.status is run.status):
-            continue
-        bad = run.status in (StepStatus.FAILED, StepStatus.UNKNOWN)
-        if bad and (is_held(turn.now, run) or run.status is StepStatus.UNKNOWN):
-            _page(turn, PageKind.FAILURE, _responsible(turn.now), f"step:{run.id}", turn.at)
-        elif bad and escalates and not turn.now.failure_handled and turn.now.spec(run.id).on_error is OnError.FAIL:
-            _page(turn, PageKind.FAILURE, _responsible(turn.now), "on_failure", turn.at)
-    if isinstance(turn.event, Opened) and turn.event.trigger_errors:
-        _page(turn, PageKind.FAILURE, _responsible(turn.now), "trigger_error", turn.at)
-
-
-def _approval_expired(turn: _Turn, name: str, due: datetime) -> None:
-    asked = turn.now.approvals[name.partition(":")[2]]
-    if asked.state is ApprovalState.OPEN and asked.on_timeout is OnTimeout.ESCALATE and not turn.now.over:
-        matrix = turn.now.frozen.matrix
-        stand = reached(matrix, turn.at - turn.now.start, turn.now.skipped)
-        roles = [role for level in matrix.levels[: stand.levels + 1] for role in level.roles]
-        _page(turn, PageKind.FAILURE, turn.now.contacts(roles), f"approval:{asked.step}", due)
-
-
-def _remind(turn: _Turn, name: str, due: datetime) -> None:
-    runbook = turn.now.frozen.runbook
-    phase = next((p for p in runbook.phases if f"phase:{p.name}" == name), None) if runbook else None
-    if phase:
-        _notify(turn, (phase.role,), name, due)
-
-
-def _notify(turn: _Turn, roles: Iterable[str], topic: str, due: datetime) -> None:
-    for contact in turn.now.contacts(roles):
-        if not contact.ways:
-            continue
-        way, *others = contact.ways
-        key = f"{turn.now.id}/notice/{topic}/{contact.person}/{way}"
-        turn.do(Notify(turn.next_id, key, turn.now.id, topic, contact.person, way, tuple(others), due))
-
-
-def _next_way(turn: _Turn, decision: str) -> None:
-    """A way failed: the next one is taken at once. When a whole level cannot be reached, the next level is."""
-    failed = turn.now.pages[decision].page
-    wanted = isinstance(failed, Notify) or not (failed.kind is PageKind.ESCALATION and turn.now.acked_by)
-    if failed.ways and wanted:
-        way, *others = failed.ways
-        key = failed.key.rpartition("/")[0] + "/" + way
-        turn.do(replace(failed, id=turn.next_id, key=key, way=way, ways=tuple(others)))
-    if not any(d for d in turn.decisions if isinstance(d, Post) and d.purpose == f"page_failed:{failed.way}"):
-        turn.do(Post(turn.next_id, turn.now.id, f"page_failed:{failed.way}"))
-    if isinstance(failed, Page) and failed.kind is PageKind.ESCALATION and not failed.ways and wanted:
-        _skip_unreachable(turn, failed)
-
-
-def _skip_unreachable(turn: _Turn, failed: Page) -> None:
-    matrix = turn.now.frozen.matrix
-    stand = reached(matrix, turn.at - turn.now.start, turn.now.skipped)
-    of_round = [
-        state.state
-        for state in turn.now.pages.values()
-        if isinstance(state.page, Page) and (state.page.kind, state.page.round) == (failed.kind, failed.round)
-    ]
-    if stand.levels < len(matrix.levels) and all(state == "failed" for state in of_round):
-        level = matrix.levels[stand.levels - 1]
-        turn.do(Post(turn.next_id, turn.now.id, f"unreachable:{level.name}"))
-        _escalate(turn, turn.at)
-
-
-def _withdraw(turn: _Turn) -> None:
-    """An ack, the end of the incident or containment take unsent pages back, in the same commit."""
-    now = turn.now
-    unwanted = []
-    for id, state in now.pages.items():
-        if state.state != "queued" or not isinstance(state.page, Page):
-            continue
-        kind = state.page.kind
-        acked = kind is PageKind.ESCALATION and bool(now.acked_by)
-        contained = kind is PageKind.CONTAINMENT and (now.containment is Containment.CONTAINED or now.overridden)
-        if now.over or acked or contained:
-            unwanted.append(id)
-    if unwanted:
-        turn.do(Withdraw(turn.next_id, tuple(unwanted)))
+    mine = [run for run in turn.now.steps.values() if run.permitted and run.group]
+    for group in dict.fromkeys(run.group for run in mine):
+        now = [run for run in mine if run.group == group]
+        before = [turn.before.steps[run.id] for run in now]
+        if all(run.settled for run in now) and not all(run.settled for run in before):
+            turn.do(EndPermit(turn.next_id, turn.now.id, group))
 
 
 # Papers and the room --------------------------------------------------------------------------------------------
 
 
-def _papers(turn: _Turn) -> None:
+def _papers(turn: Turn) -> None:
     """The internal brief and the first customer notice are drafted when containment has settled, at the latest when
     they are due; the postmortem when the incident is resolved."""
     settled = turn.now.containment in (Containment.CONTAINED, Containment.PARTIAL, Containment.UNKNOWN)
@@ -609,7 +380,7 @@ def _papers(turn: _Turn) -> None:
             turn.do(DraftDocument(turn.next_id, turn.now.id, kind))
 
 
-def _room(turn: _Turn) -> None:
+def _room(turn: Turn) -> None:
     """The card is edited in place, one edit at a time; what changed is said once in its thread."""
     before, now, event = turn.before, turn.now, turn.event
     facts = []

@@ -1,0 +1,115 @@
+"""What may be written into an incident's record: asked before anything is, and answered with a reason."""
+
+from __future__ import annotations
+
+from bot.domain import approval as approvals
+from bot.domain.record import (
+    Acknowledged,
+    ActionSettled,
+    ApprovalGiven,
+    ApprovalRefused,
+    DeadlinePassed,
+    Deferred,
+    DocumentDrafted,
+    Event,
+    FormSubmitted,
+    HoldPlaced,
+    HoldReleased,
+    Linked,
+    Opened,
+    Overridden,
+    PageFailed,
+    PageSent,
+    Permitted,
+    Posted,
+    PostFailed,
+    Released,
+    StatusChanged,
+    Unacknowledged,
+)
+from bot.domain.state import ACCEPTABLE, OVERRIDABLE, TRANSITIONS, Incident, StepRun, StepStatus, is_held
+from bot.errors import Refused
+
+
+def admit(incident: Incident, event: Event) -> None:
+    """Raises Refused for what must not be written; says nothing else."""
+    if isinstance(event, Opened):
+        if incident.opened:
+            raise Refused("already_open", f"{incident.id} is open already.")
+        return
+    _ = incident.begun
+    match event:
+        case ActionSettled(decision=decision, step=step):
+            if not is_held(incident, _run(incident, step)):  # else the target's stream has admitted it
+                _outstanding(incident, decision)
+        case Posted(decision=decision) | PostFailed(decision=decision) | DocumentDrafted(decision=decision):
+            _outstanding(incident, decision)
+        case PageSent(decision=decision) | PageFailed(decision=decision):
+            if decision not in incident.pages or incident.pages[decision].state in ("sent", "failed"):
+                raise Refused("already_settled", f"{decision} is settled already.")
+        case Acknowledged(by=by):
+            _not_over(incident)
+            if incident.acked_by:
+                who = "you" if incident.acked_by == by else incident.acked_by
+                raise Refused("already_acknowledged", f"{incident.id} is already acknowledged by {who}.")
+        case Unacknowledged():
+            _not_over(incident)
+            if not incident.acked_by:
+                raise Refused("not_acknowledged", f"{incident.id} is not acknowledged.")
+        case ApprovalGiven(request=request, by=by, groups=groups, hash=hash):
+            approvals.admit(incident.approvals.get(request), by, groups, hash, _initiators(incident))
+        case ApprovalRefused(request=request, by=by, groups=groups):
+            approvals.admit(incident.approvals.get(request), by, groups, None, set())
+        case FormSubmitted(step=step):
+            if _run(incident, step).status is not StepStatus.AWAITING_FORM:
+                raise Refused("no_form", f"Step {step} of {incident.id} is not waiting for a form.")
+        case Permitted(steps=steps) | Deferred(steps=steps):
+            waiting = (StepStatus.AWAITING_PERMIT, StepStatus.DEFERRED)
+            if not any(_run(incident, step).status in waiting for step in steps):
+                raise Refused("not_waiting", f"No step of {', '.join(steps)} waits for a permit.")
+        case Overridden(step=step, accept=accept):
+            _not_over(incident)
+            run = _run(incident, step)
+            if run.status not in (ACCEPTABLE if accept else OVERRIDABLE) or (accept and run.accepted):
+                raise Refused("nothing_to_override", f"Step {step} is {run.status}.")
+        case Released(step=step):
+            run = _run(incident, step)
+            if not run.holding or run.status is StepStatus.RELEASING:
+                raise Refused("not_held", f"{incident.id} holds nothing by step {step} ({run.status}).")
+            if not incident.frozen.catalogue.undoable(run.action):
+                raise Refused("not_undoable", f"{run.action} cannot be undone.")
+        case StatusChanged(status=status):
+            if status not in TRANSITIONS[incident.status]:
+                raise Refused("already", f"{incident.id} is {incident.status}; it cannot become {status}.")
+        case DeadlinePassed(name=name, due=at):
+            if incident.deadlines().get(name) != at:
+                raise Refused("not_due", f"{incident.id} has no deadline {name} at {at.isoformat()}.")
+        case Linked(incident=other):
+            if other in incident.linked:
+                raise Refused("already", f"{incident.id} is linked to {other} already.")
+        case HoldPlaced() | HoldReleased():
+            raise Refused("wrong_stream", f"{type(event).__name__} does not belong to an incident.")
+        case _:
+            return
+
+
+def _run(incident: Incident, step: str) -> StepRun:
+    run = incident.steps.get(step)
+    if run is None:
+        known = ", ".join(incident.steps) or "none"
+        raise Refused("no_such_step", f"{incident.id} has no step {step!r}. Its steps: {known}.")
+    return run
+
+
+def _outstanding(incident: Incident, decision: str) -> None:
+    if decision not in incident.outstanding:
+        raise Refused("already_settled", f"{decision} is settled already.")
+
+
+def _not_over(incident: Incident) -> None:
+    if incident.over:
+        raise Refused("already_over", f"{incident.id} is already {incident.status}.")
+
+
+def _initiators(incident: Incident) -> set[str]:
+    return {incident.begun.initiator, incident.begun.declared_by} - {""}

@@ -1,0 +1,250 @@
+"""Who is reached, and when: the matrix, the containment clock, failures, notices, and what is taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from typing import assert_never
+
+from bot.domain.approval import ApprovalState
+from bot.domain.escalation import Contact, Reached, reached
+from bot.domain.incident import Incident, StepStatus, is_held
+from bot.domain.playbook import OnError, OnTimeout
+from bot.domain.record import (
+    DeadlinePassed,
+    Deferred,
+    Notify,
+    Opened,
+    Page,
+    PageFailed,
+    PageKind,
+    Post,
+    StatusChanged,
+    Unacknowledged,
+    Withdraw,
+)
+from bot.domain.turn import Turn
+
+PAGE_ESCALATE = "page.escalate"  # the engine's own on_failure call
+
+
+def page_people(turn: Turn) -> None:
+    match turn.event:
+        case Opened(notify=roles):
+            _escalate(turn, turn.at)
+            notify(turn, roles, "opened", turn.at)
+        case DeadlinePassed(name=name, due=due):
+            _clock(turn, name, due)
+        case Unacknowledged():
+            _escalate(turn, turn.at)
+        case StatusChanged() if turn.before.over:
+            _escalate(turn, turn.at)
+        case PageFailed(decision=decision):
+            _next_way(turn, decision)
+        case Deferred(steps=steps) if any(is_held(turn.now, turn.now.steps[step]) for step in steps):
+            _page(turn, PageKind.FAILURE, _responsible(turn.now), f"deferred:{','.join(steps)}", turn.at)
+    _page_failures(turn)
+    _withdraw(turn)
+
+
+def _clock(turn: Turn, name: str, due: datetime) -> None:
+    kind, _, rest = name.partition(":")
+    match kind:
+        case "escalation" | "ack":
+            _escalate(turn, due)
+        case "containment":
+            _page_containment(turn, due)
+        case "phase":
+            _remind(turn, name, due)
+        case "form":
+            manual = turn.now.spec(rest).manual
+            if manual:
+                _page(turn, PageKind.FAILURE, turn.now.contacts((manual.assignee,)), name, due)
+        case "approval":
+            _approval_expired(turn, rest, due)
+
+
+# The matrix -----------------------------------------------------------------------------------------------------
+
+
+def _stand(turn: Turn) -> Reached:
+    return reached(turn.now.frozen.matrix, turn.at - turn.now.start, turn.now.floor)
+
+
+def _escalate(turn: Turn, due: datetime) -> None:
+    """Pages everybody on the levels the clock has reached, once a round; an empty level hands over to the next, the
+    last one to everybody."""
+    if turn.now.acked_by or turn.now.over:
+        return
+    matrix = turn.now.frozen.matrix
+    while True:
+        stand = _stand(turn)
+        contacts: dict[str, Contact] = {}
+        levels: dict[str, list[int]] = {}
+        for number, level in enumerate(matrix.levels[: stand.levels]):
+            for contact in turn.now.contacts(level.roles):
+                contacts[contact.person] = contact
+                levels.setdefault(contact.person, []).append(number)
+        if stand.everybody:
+            for contact in turn.now.contacts(turn.now.roster):
+                contacts.setdefault(contact.person, contact)
+        for person, contact in contacts.items():
+            of = tuple(levels.get(person, (stand.levels - 1,)))
+            # What was said before an ack is said again after it was taken back: the round goes on.
+            _page_once(turn, PageKind.ESCALATION, contact, of, stand.round + turn.now.unacks, "escalation", due)
+        last = matrix.levels[stand.levels - 1]
+        if stand.everybody or turn.now.contacts(last.roles):
+            return
+        turn.do(Post(turn.next_id, turn.now.id, f"nobody_on_call:{last.name}"))
+
+
+def _next_way(turn: Turn, decision: str) -> None:
+    """A way failed: the next one is taken at once. When a whole level cannot be reached, the next level is."""
+    failed = turn.now.pages[decision].page
+    wanted = isinstance(failed, Notify) or not _unwanted(turn.now, failed)
+    if failed.ways and wanted:
+        way, *others = failed.ways
+        key = failed.key.rpartition("/")[0] + "/" + way
+        turn.do(replace(failed, id=turn.next_id, key=key, way=way, ways=tuple(others)))
+    turn.do(Post(turn.next_id, turn.now.id, f"page_failed:{failed.way}"))
+    if isinstance(failed, Page) and failed.kind is PageKind.ESCALATION and not failed.ways and wanted:
+        _hand_over(turn, failed)
+
+
+def _hand_over(turn: Turn, failed: Page) -> None:
+    """Nobody on the last level reached got any page of this round: the next level does not wait for its time."""
+    stand = _stand(turn)
+    last = stand.levels - 1
+    if stand.everybody or last not in failed.levels:
+        return
+    of_round = [
+        state.state
+        for state in turn.now.pages.values()
+        if isinstance(state.page, Page)
+        and (state.page.kind, state.page.round) == (failed.kind, failed.round)
+        and last in state.page.levels
+    ]
+    if any(state != "failed" for state in of_round):
+        return
+    turn.do(Post(turn.next_id, turn.now.id, f"unreachable:{turn.now.frozen.matrix.levels[last].name}"))
+    _escalate(turn, turn.at)
+
+
+# Everything else that needs a person ----------------------------------------------------------------------------
+
+
+def _page_containment(turn: Turn, due: datetime) -> None:
+    """The second clock. An ack does not stop it: the credentials are still live. First the person who took the
+    incident, from the second round on everybody who was reached too."""
+    now = turn.now
+    taker = now.contact(now.acked_by) if now.acked_by else None
+    contacts = (taker,) if taker and now.containment_round <= 1 else _responsible(now)
+    for contact in contacts:
+        _page_once(turn, PageKind.CONTAINMENT, contact, (), now.containment_round, "not_contained", due)
+
+
+def _page_failures(turn: Turn) -> None:
+    """A containing step that ended badly, what was to mend a failure and failed itself, or a run that failed."""
+    now = turn.now
+    playbook = now.frozen.playbook
+    escalates = playbook is not None and any(call.uses == PAGE_ESCALATE for call in playbook.on_failure)
+    for run in now.steps.values():
+        before = turn.before.steps.get(run.id)
+        bad = run.status in (StepStatus.FAILED, StepStatus.UNKNOWN)
+        if not bad or now.over or run.accepted or (before and before.status is run.status):
+            continue
+        if is_held(now, run) or run.status is StepStatus.UNKNOWN or run.pseudo:
+            _page(turn, PageKind.FAILURE, _responsible(now), f"step:{run.id}", turn.at)
+        elif escalates and not turn.now.failure_paged and now.spec(run.id).on_error is OnError.FAIL:
+            _page(turn, PageKind.FAILURE, _responsible(now), "on_failure", turn.at)
+    if isinstance(turn.event, Opened) and turn.event.trigger_errors:
+        _page(turn, PageKind.FAILURE, _responsible(now), "trigger_error", turn.at)
+
+
+def _approval_expired(turn: Turn, request: str, due: datetime) -> None:
+    asked = turn.now.approvals[request]
+    if asked.state is ApprovalState.OPEN and asked.on_timeout is OnTimeout.ESCALATE:
+        roles = [role for level in turn.now.frozen.matrix.levels[: _stand(turn).levels + 1] for role in level.roles]
+        _page(turn, PageKind.FAILURE, turn.now.contacts(roles), f"approval:{asked.step}", due)
+
+
+def _responsible(incident: Incident) -> tuple[Contact, ...]:
+    """Who is to be told when something needs a person: the one who took it, and the levels reached so far; everybody
+    where that is nobody."""
+    stand = reached(incident.frozen.matrix, (incident.at or incident.start) - incident.start, incident.floor)
+    roles = [role for level in incident.frozen.matrix.levels[: stand.levels] for role in level.roles]
+    taker = incident.contact(incident.acked_by) if incident.acked_by else None
+    found = {contact.person: contact for contact in ((taker,) if taker else ()) + incident.contacts(roles)}
+    return tuple(found.values()) or incident.contacts(incident.roster)
+
+
+def _page(turn: Turn, kind: PageKind, contacts: tuple[Contact, ...], reason: str, due: datetime) -> None:
+    """A page that is not of the matrix; its round is the entry that caused it, so every cause pages."""
+    for contact in contacts or _responsible(turn.now):
+        _page_once(turn, kind, contact, (), turn.now.version, reason, due)
+
+
+def _page_once(
+    turn: Turn, kind: PageKind, contact: Contact, levels: tuple[int, ...], round: int, reason: str, due: datetime
+) -> None:
+    """Page keys are (incident, kind, level, round, person, way); a key already used is not used again."""
+    stem = f"{turn.now.id}/{kind}/{max(levels, default=0) + 1}/{round}/{contact.person}/"
+    if not contact.ways or any(state.page.key.startswith(stem) for state in turn.now.pages.values()):
+        return
+    way, *others = contact.ways
+    turn.do(
+        Page(
+            id=turn.next_id,
+            key=stem + way,
+            incident=turn.now.id,
+            kind=kind,
+            levels=levels,
+            round=round,
+            person=contact.person,
+            way=way,
+            ways=tuple(others),
+            reason=reason,
+            due=due,
+        )
+    )
+
+
+# Notices and withdrawals ----------------------------------------------------------------------------------------
+
+
+def notify(turn: Turn, roles: Iterable[str], topic: str, due: datetime) -> None:
+    """Tells everybody on call for these roles; no acknowledgement stops it (A4)."""
+    for contact in turn.now.contacts(roles):
+        way, *others = contact.ways
+        key = f"{turn.now.id}/notice/{topic}/{contact.person}/{way}"
+        turn.do(Notify(turn.next_id, key, turn.now.id, topic, contact.person, way, tuple(others), due))
+
+
+def _remind(turn: Turn, name: str, due: datetime) -> None:
+    runbook = turn.now.frozen.runbook
+    phase = next((p for p in runbook.phases if f"phase:{p.name}" == name), None) if runbook else None
+    if phase:
+        notify(turn, (phase.role,), name, due)
+
+
+def _unwanted(incident: Incident, page: Page) -> bool:
+    """An ack, the end of the incident, containment or an override make a page superfluous."""
+    if incident.over:
+        return True
+    match page.kind:
+        case PageKind.ESCALATION:
+            return bool(incident.acked_by)
+        case PageKind.CONTAINMENT:
+            return "containment" not in incident.timers
+        case PageKind.FAILURE:
+            return False
+    assert_never(page.kind)
+
+
+def _withdraw(turn: Turn) -> None:
+    """Pages that have not left and are no longer wanted are taken back in the same commit."""
+    unsent = [(id, s.page) for id, s in turn.now.pages.items() if s.state == "queued" and isinstance(s.page, Page)]
+    unwanted = tuple(id for id, page in unsent if _unwanted(turn.now, page))
+    if unwanted:
+        turn.do(Withdraw(turn.next_id, unwanted))

@@ -1,0 +1,237 @@
+"""What an incident knows of itself. `admission` guards it, `incident` folds it, `response` decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, cast
+
+from bot.domain.agent import Agent
+from bot.domain.alert import Alert, Sev
+from bot.domain.approval import Approval, ApprovalState
+from bot.domain.calls import Call
+from bot.domain.containment import Containment
+from bot.domain.escalation import Contact, Matrix, Roster
+from bot.domain.playbook import Catalogue, Playbook, Step
+from bot.domain.record import Notify, Opened, Page, Status, TextRef
+from bot.domain.runbook import Runbook
+from bot.errors import Refused
+
+
+class StepStatus(StrEnum):
+    WAITING = "waiting"
+    LEFT_OUT = "left_out"  # its `if` was false: no part of the plan
+    OBSERVED = "observed"  # rung observe: said, not done
+    AWAITING_APPROVAL = "awaiting_approval"
+    AWAITING_PERMIT = "awaiting_permit"
+    DEFERRED = "deferred"
+    READY = "ready"  # may start now
+    RUNNING = "running"
+    AWAITING_FORM = "awaiting_form"
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    REFUSED = "refused"  # or its approval expired
+    UNKNOWN = "unknown"
+    CANCELLED = "cancelled"
+    RELEASING = "releasing"
+    RELEASED = "released"
+
+
+SETTLED = frozenset(
+    {
+        StepStatus.LEFT_OUT,
+        StepStatus.OBSERVED,
+        StepStatus.DONE,
+        StepStatus.SKIPPED,
+        StepStatus.FAILED,
+        StepStatus.REFUSED,
+        StepStatus.UNKNOWN,
+        StepStatus.CANCELLED,
+        StepStatus.RELEASING,
+        StepStatus.RELEASED,
+    }
+)
+SATISFIED = frozenset(
+    {StepStatus.LEFT_OUT, StepStatus.OBSERVED, StepStatus.DONE, StepStatus.RELEASING, StepStatus.RELEASED}
+)
+OVERRIDABLE = frozenset(
+    {StepStatus.DEFERRED, StepStatus.UNKNOWN, StepStatus.FAILED, StepStatus.REFUSED, StepStatus.RUNNING}
+)
+ACCEPTABLE = OVERRIDABLE | {StepStatus.SKIPPED, StepStatus.CANCELLED}  # as they are, without another try
+
+# People's word on the incident: from -> to.
+TRANSITIONS: Mapping[Status, frozenset[Status]] = {
+    Status.OPEN: frozenset({Status.INVESTIGATING, Status.RECOVERING, Status.RESOLVED, Status.FALSE_POSITIVE}),
+    Status.INVESTIGATING: frozenset({Status.RECOVERING, Status.RESOLVED, Status.FALSE_POSITIVE}),
+    Status.RECOVERING: frozenset({Status.INVESTIGATING, Status.RESOLVED, Status.FALSE_POSITIVE}),
+    Status.RESOLVED: frozenset({Status.REVIEWED, Status.INVESTIGATING}),
+    Status.REVIEWED: frozenset({Status.INVESTIGATING}),
+    Status.FALSE_POSITIVE: frozenset({Status.INVESTIGATING}),
+}
+OVER = frozenset({Status.RESOLVED, Status.REVIEWED, Status.FALSE_POSITIVE})
+PSEUDO = ("rollback:", "on_failure:")
+SURVIVES_RESOLVE = "phase:review"
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """What an incident runs on, resolved from its pins: rules that edits cannot reach (law 8)."""
+
+    matrix: Matrix
+    catalogue: Catalogue
+    playbook: Playbook | None = None
+    runbook: Runbook | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRun:
+    """One step of the playbook, a `rollback:<step>` or an `on_failure:<n>`."""
+
+    id: str
+    status: StepStatus = StepStatus.WAITING
+    action: str = ""
+    calls: Mapping[str, Call] = field(default_factory=dict)
+    why: str = ""
+    hash: str = ""
+    request: str = ""  # the approval that is asked for it
+    permitted: bool = False
+    group: str = ""  # the concurrency group it was permitted in
+    holding: bool = False  # its holds are placed and not released
+    accepted: bool = False  # a person took its result as it is
+    settled_at: datetime | None = None
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settled(self) -> bool:
+        return self.status in SETTLED
+
+    @property
+    def pseudo(self) -> bool:
+        """Not of the playbook: made from a rollback or an on_failure call."""
+        return self.id.startswith(PSEUDO)
+
+
+@dataclass(frozen=True, slots=True)
+class PageState:
+    page: Page | Notify
+    state: str = "queued"  # queued | sent | failed | withdrawn
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    id: str
+    frozen: Frozen
+    version: int = 0
+    at: datetime | None = None
+    opened: Opened | None = None
+    opened_at: datetime | None = None
+    status: Status = Status.OPEN
+    containment: Containment = Containment.NONE
+    contained_at: datetime | None = None
+    agent: Agent | None = None
+    roster: Roster = field(default_factory=dict)
+    alerts: int = 0
+    news: tuple[datetime, ...] = ()  # when the latest alerts were taken in
+    repeats: int = 0
+    steps: Mapping[str, StepRun] = field(default_factory=dict)
+    approvals: Mapping[str, Approval] = field(default_factory=dict)
+    timers: Mapping[str, datetime] = field(default_factory=dict)  # deadlines other than those of calls
+    pages: Mapping[str, PageState] = field(default_factory=dict)
+    outstanding: frozenset[str] = frozenset()  # queued decisions not settled yet, pages aside
+    acked_by: str = ""
+    acked_at: datetime | None = None
+    first_ack_at: datetime | None = None
+    unacks: int = 0  # how often an ack was taken back, ran out, or ended with the incident that was opened again
+    floor: int = 0  # levels reached before their time, because nobody of those before could be paged
+    overridden: bool = False  # a person took the containment as it is
+    failure_paged: bool = False
+    containment_round: int = 0
+    card: tuple[str, str] | None = None  # (channel, ts)
+    card_out: str = ""  # the card edit under way
+    shown: tuple[object, ...] = ()  # what the card showed when it was last written
+    drafted: frozenset[str] = frozenset()
+    documents: Mapping[str, TextRef] = field(default_factory=dict)
+    linked: tuple[str, ...] = ()
+    resolved_at: datetime | None = None
+
+    # What others ask of it --------------------------------------------------------------------------------------
+
+    @property
+    def alert(self) -> Alert | None:
+        return self.opened.alert if self.opened else None
+
+    @property
+    def severity(self) -> Sev:
+        return self.begun.severity
+
+    @property
+    def type(self) -> str:
+        return self.begun.type
+
+    @property
+    def begun(self) -> Opened:
+        if self.opened is None:
+            raise Refused("not_open", f"{self.id} does not exist.")
+        return self.opened
+
+    @property
+    def start(self) -> datetime:
+        return cast(datetime, self.opened_at)
+
+    @property
+    def over(self) -> bool:
+        return self.status in OVER
+
+    def spec(self, step: str) -> Step:
+        """The step as written; the pseudo-steps are made from the call they stand for."""
+        playbook = cast(Playbook, self.frozen.playbook)
+        kind, _, rest = step.partition(":")
+        if kind == "rollback" and rest:
+            return replace(
+                playbook.steps[rest],
+                id=step,
+                call=playbook.steps[rest].rollback,
+                rollback=None,
+                approval=None,
+                condition=None,
+                needs=(),
+                after=(),
+            )
+        if kind == "on_failure" and rest:
+            return Step(id=step, call=playbook.on_failure[int(rest)])
+        return playbook.steps[step]
+
+    def contact(self, person: str) -> Contact | None:
+        return next((c for contacts in self.roster.values() for c in contacts if c.person == person), None)
+
+    def contacts(self, roles: Iterable[str]) -> tuple[Contact, ...]:
+        """Everybody on call for these roles whom some way reaches, each once."""
+        found = {contact.person: contact for role in roles for contact in self.roster.get(role, ()) if contact.ways}
+        return tuple(found.values())
+
+    def deadlines(self) -> dict[str, datetime]:
+        """Everything that is to happen at a time, by name."""
+        calls = {
+            f"again:{run.id}|{call.plan.name}": call.again_at
+            for run in self.steps.values()
+            for call in run.calls.values()
+            if call.again_at and run.status is StepStatus.RUNNING and not is_held(self, run)
+        }
+        return {**self.timers, **calls}
+
+    def wants(self, decision: str) -> bool:
+        """Is this queued decision still to be performed?"""
+        if decision in self.pages:
+            return self.pages[decision].state == "queued"
+        if decision in self.approvals and self.approvals[decision].state is not ApprovalState.OPEN:
+            return False
+        running = (run for run in self.steps.values() if any(c.decision == decision for c in run.calls.values()))
+        return decision in self.outstanding and all(run.status is StepStatus.RUNNING for run in running)
+
+
+def is_held(incident: Incident, run: StepRun) -> bool:
+    """Its calls are made by target streams, which also own their retries."""
+    return bool(incident.frozen.playbook) and incident.spec(run.id).contains

@@ -1,0 +1,366 @@
+"""What holds whatever happens: random lives of incidents that share targets. The seed is in the test's name."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.domain.approval import ApprovalState, fingerprint
+from bot.domain.escalation import Contact, Matrix, next_moment, reached
+from bot.domain.expression import Expression, ListOf, Literal, Name
+from bot.domain.incident import StepStatus, admit, due, next_deadline
+from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown
+from bot.domain.playbook import ApprovalRule, Concurrency, Manual, OnError, OnTimeout, Playbook, Retry, Rung, Step
+from bot.domain.record import (
+    Acknowledged,
+    ActionSettled,
+    AgentResolved,
+    AlertReceived,
+    ApprovalGiven,
+    ApprovalRefused,
+    AskApproval,
+    AskPermit,
+    DraftDocument,
+    Event,
+    FormSubmitted,
+    NoteAdded,
+    Notify,
+    Overridden,
+    Page,
+    PageFailed,
+    PageSent,
+    Post,
+    PostFailed,
+    Released,
+    RosterResolved,
+    RunAction,
+    Status,
+    StatusChanged,
+    TextRef,
+    Unacknowledged,
+    Verb,
+)
+from bot.errors import Refused
+from tests.domain.desk import Desk, call, minutes, playbook, step
+from tests.domain.incidents import AGENT, ALERT, MATRIX, ROSTER, RUNBOOK
+
+ONCE = (
+    PageSent,
+    PageFailed,
+    ActionSettled,
+    Acknowledged,
+    Unacknowledged,
+    ApprovalGiven,
+    ApprovalRefused,
+    FormSubmitted,
+)
+PEOPLE = ("a", "b", "c", "owner-2")
+GROUPS = (("security_team",), ("infra_owner",), ("security_team", "infra_owner"), ("sre",))
+
+
+class Life:
+    """A random life. What the simulated systems hold is kept beside the record, to be compared with what it claims."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.desk = Desk(permit=self._permit, eager=self.random.random() < 0.7)
+        self.force: dict[tuple[str, str], int] = {}  # (target, action) -> the level the system is really at
+        self.past: list[tuple[str, Event]] = []
+        for number in range(self.random.choice((1, 2, 3))):
+            self.desk.now += minutes(self.random.choice((0, 3)))
+            self.desk.open(
+                self._book(number) if self.random.random() < 0.95 else None,
+                matrix=self._matrix(),
+                runbook=self.random.choice((RUNBOOK, None)),
+                roster=self._roster(),
+                contain=self.random.random() < 0.9,
+                notify=self.random.choice(((), ("sre", "cto"))),
+                trigger_errors=self.random.choice(((), ("other",))),
+                agent=self.random.choice((AGENT, AGENT, AGENT, None)),
+            )
+
+    def _permit(self, _: AskPermit) -> str:
+        return "" if self.random.random() < 0.8 else "too many"
+
+    def _roster(self) -> Mapping[str, tuple[Contact, ...]]:
+        chance = self.random.choice((1.0, 0.6, 0.0))
+        return {role: contacts if self.random.random() < chance else () for role, contacts in ROSTER.items()}
+
+    def _matrix(self) -> Matrix:
+        if self.random.random() < 0.6:
+            return MATRIX
+        odd = tuple(replace(one, page_at=one.page_at * 7 / 5, ack_by=one.ack_by * 13 / 11) for one in MATRIX.levels)
+        return replace(MATRIX, levels=odd, repeat_every=minutes(self.random.choice((4, 7))))
+
+    def _book(self, number: int) -> Playbook:
+        steps: list[Step] = []
+        for index in range(self.random.randint(1, 6)):
+            steps.append(self._step(f"s{index}", [one.id for one in steps]))
+        return playbook(
+            *steps,
+            rung=self.random.choice((Rung.ACT, Rung.ACT, Rung.ACT, Rung.PROPOSE, Rung.OBSERVE)),
+            concurrency=self.random.choice((None, Concurrency(call("x", g="one").arguments["g"]))),
+            timeout=minutes(self.random.choice((240, 20))),
+            on_failure=self.random.choice(((), (call("page.escalate"),), (call("page.escalate"), call("work")))),
+        )
+
+    def _step(self, id: str, earlier: list[str]) -> Step:
+        pick = self.random.choice
+        contains = self.random.random() < 0.6
+        changes: dict[str, Any] = {
+            "contains": contains,
+            "require": pick((Grade.CONFIG, Grade.EFFECT, Grade.UNVERIFIED)),
+            "needs": tuple(self.random.sample(earlier, min(len(earlier), pick((0, 0, 1))))),
+            "after": tuple(self.random.sample(earlier, min(len(earlier), pick((0, 0, 1))))),
+            "on_error": pick((OnError.FAIL, OnError.FAIL, OnError.CONTINUE)),
+            "condition": pick((None, None, None, Literal(False), Literal(True), Name("nothing"))),
+            "retry": Retry(attempts=pick((1, 3))),
+        }
+        if self.random.random() < 0.3:
+            rule = {"security_team": 1, "infra_owner": pick((0, 1))}
+            each = {group: count for group, count in rule.items() if count}
+            changes["approval"] = ApprovalRule(
+                each, minutes(pick((5, 30))), pick((OnTimeout.ESCALATE, OnTimeout.REFUSE))
+            )
+        if not contains and self.random.random() < 0.2:
+            kept = ("needs", "after", "condition", "on_error")
+            manual = Manual(pick(("sre", "nobody")), {"yes": "boolean"}, minutes(10))
+            return step(id, manual=manual, **{key: changes[key] for key in kept})
+        foreach: Expression | None = None
+        if self.random.random() < 0.2:
+            foreach = pick((ListOf(()), ListOf((Literal(1), Literal(2))), Literal("no list")))
+        arguments: dict[str, Any] = {"level": pick((1, 2, 3))}
+        if foreach:
+            arguments["name"] = Name("item")
+        if not contains and self.random.random() < 0.5:
+            changes["rollback"] = call("undo_work", level=1)
+        actions = ("mode", "mode", "deny", "lock", "both", "none") if contains else ("work", "work", "none")
+        return step(id, pick(actions), arguments, foreach=foreach, **changes)
+
+    # What happens -----------------------------------------------------------------------------------------------
+
+    def live(self, moves: int) -> None:
+        for _ in range(moves):
+            self._move()
+            self._compare()
+
+    def _move(self) -> None:
+        desk, chance = self.desk, self.random.random()
+        if chance < 0.35 and (calls := desk.calls()):
+            self._settle(self.random.choice(calls), self._outcome())
+        elif chance < 0.5 and desk.queue:
+            self._message()
+        elif chance < 0.65:
+            jump = self.random.choice((0, 0.1, 1, 5, 15, 61, 600))
+            desk.sleep(jump) if self.random.random() < 0.5 else desk.forward(min(jump, 61))
+            for incident in desk.incidents.values():
+                assert due(incident, desk.now) == ()
+                following = next_deadline(incident)
+                assert following is None or following > desk.now
+        elif chance < 0.75 and self.past:
+            self._again(*self.random.choice(self.past))
+        else:
+            id = self.random.choice(tuple(desk.incidents))
+            self._try(id, self._event(id))
+
+    def _try(self, id: str, event: Event) -> None:
+        before, entries = self.desk.incidents[id], len(self.desk.entries[id])
+        try:
+            admit(before, event)
+        except Refused:
+            assert self.desk.incidents[id] is before
+            assert len(self.desk.entries[id]) == entries
+            return
+        self.desk.happen(id, event)  # from here on nothing may raise
+        self.past.append((id, event))
+
+    def _again(self, id: str, event: Event) -> None:
+        """Doubled, late, out of order: refused where it is no news."""
+        if isinstance(event, ONCE) and (id, event) == self.past[-1] and self.desk.entries[id][-1].event == event:
+            assert self.desk.refuses(id, event)
+        else:
+            self._try(id, event)
+
+    def _outcome(self) -> Outcome:
+        now, pick = self.desk.now, self.random.choice
+        good = Done(pick(tuple(Grade)), {"n": 1}, undo=pick((None, {"was": 0})))
+        return pick(
+            (
+                good,
+                good,
+                good,
+                Done(Grade.CONFIG, nothing_held="no lease"),
+                Pending(now + minutes(pick((0, 1))), {"stage": 2}),
+                Pending(now, why="away", unavailable=True),
+                Failed(True, "busy"),
+                Failed(False, "denied"),
+                Skipped("not here"),
+                Unknown("lost"),
+            )
+        )
+
+    def _settle(self, sent: RunAction, outcome: Outcome) -> None:
+        """The system does it, or not; a lost answer may mean either."""
+        done = isinstance(outcome, Done) and not outcome.nothing_held
+        if done or (isinstance(outcome, Unknown) and self.random.random() < 0.5):
+            level = int(sent.params.get("level", 1)) if sent.verb is Verb.RUN else 0
+            self.force[sent.target, sent.action] = level
+        self.desk.settle(sent, outcome)
+        stream = self.desk.incidents.get(sent.incident)
+        if stream and not sent.contains:
+            event = ActionSettled(sent.id, sent.step, sent.call, sent.verb, outcome)
+            assert self.desk.refuses(sent.incident, event) == "already_settled"
+
+    def _message(self) -> None:
+        id, decision = self.random.choice(list(self.desk.queue.values()))
+        match decision:
+            case Page() | Notify():
+                if self.random.random() < 0.5:
+                    del self.desk.queue[decision.id]
+                    self._try(id, PageSent(decision.id, decision.key, decision.person, decision.way))
+                else:
+                    self.desk.fail(decision)
+                assert self.desk.refuses(id, PageSent(decision.id, decision.key, decision.person, decision.way))
+            case Post(id=post, purpose=purpose) if self.random.random() < 0.3:
+                del self.desk.queue[post]
+                self._try(id, PostFailed(post, purpose, "archived"))
+            case Post() | AskApproval() | DraftDocument():
+                self.desk.answer(decision)
+
+    def _event(self, id: str) -> Event:
+        incident, pick = self.desk.incidents[id], self.random.choice
+        name = pick(tuple(incident.steps) or ("s0",))
+        request = pick(tuple(incident.approvals) or ("none",))
+        hash = incident.approvals[request].hash if request in incident.approvals else "0"
+        by = pick(PEOPLE)
+        events: tuple[Event, ...] = (
+            Acknowledged(pick(("responder-1", "cto-1", "stranger")), "slack"),
+            Unacknowledged(by, "slack"),
+            ApprovalGiven(request, by, pick(GROUPS), pick((hash, hash, hash, "old"))),
+            ApprovalGiven(request, by, pick(GROUPS), hash),
+            ApprovalRefused(request, by, pick(GROUPS)),
+            FormSubmitted(name, by, {"yes": True}),
+            Overridden(name, by, accept=pick((True, False))),
+            Released(name, by),
+            Released(name, by),
+            StatusChanged(pick((*Status, Status.INVESTIGATING)), by),
+            AlertReceived(ALERT, None, "same agent and type"),
+            RosterResolved(self._roster()),
+            AgentResolved(pick((AGENT, None, replace(AGENT, id="agent-8")))),
+            NoteAdded(by, TextRef("n", "d")),
+        )
+        return pick(events)
+
+    # What must be so --------------------------------------------------------------------------------------------
+
+    def _compare(self) -> None:
+        """What an incident was told is in force for it, is: no release and no other hold loosened it."""
+        for target in self.desk.targets.values():
+            assert sum(d.target == target.id for d in self.desk.calls() if d.contains) <= 1
+        for incident in self.desk.incidents.values():
+            for run in incident.steps.values():
+                if not run.holding or run.status is not StepStatus.DONE:
+                    continue
+                for one in run.calls.values():
+                    if isinstance(one.outcome, Done) and not one.outcome.nothing_held and one.verb is Verb.RUN:
+                        assert self.force.get((one.plan.target, run.action), 0) >= one.plan.level
+
+    def end(self) -> None:
+        """Left alone, with systems that answer, everything comes to an end."""
+        for _ in range(400):
+            while self.desk.queue:
+                id, decision = next(iter(self.desk.queue.values()))
+                match decision:
+                    case RunAction():
+                        self._settle(decision, Done(Grade.EFFECT, undo={"was": 0}))
+                    case Page() | Notify():
+                        del self.desk.queue[decision.id]
+                        self.desk.happen(id, PageSent(decision.id, decision.key, decision.person, decision.way))
+                    case Post() | AskApproval() | DraftDocument():
+                        self.desk.answer(decision)
+                self._compare()
+            if all(target.call is None for target in self.desk.targets.values()) and not self._running():
+                break
+            self.desk.forward(5)
+        busy = {StepStatus.READY, StepStatus.RUNNING, StepStatus.RELEASING, StepStatus.AWAITING_PERMIT}
+        for incident in self.desk.incidents.values():
+            assert {run.id: run.status for run in incident.steps.values() if run.status in busy} == {}
+            if incident.over:
+                assert all(a.state is not ApprovalState.OPEN for a in incident.approvals.values())
+        for group, members in self.desk.groups.items():
+            if members:
+                holder = self.desk.incidents[members[0]]
+                mine = [run for run in holder.steps.values() if run.permitted and run.group == group]
+                assert not all(run.settled for run in mine), f"{holder.id} keeps {group} for nothing"
+
+    def _running(self) -> bool:
+        return any(r.status is StepStatus.RUNNING for i in self.desk.incidents.values() for r in i.steps.values())
+
+    def replay(self) -> None:
+        for id, incident in self.desk.incidents.items():
+            assert self.desk.folded(id) == incident
+        for id, target in self.desk.targets.items():
+            assert self.desk.folded_target(id) == target
+
+
+def live(seed: int, moves: int) -> None:
+    life = Life(seed)
+    life.live(moves)
+    life.replay()
+    life.end()
+    life.replay()
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_any_life(seed: int) -> None:
+    live(seed, 60)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("hundred", range(200))
+def test_very_many_lives(hundred: int) -> None:
+    for seed in range(1_000 + hundred * 100, 1_100 + hundred * 100):
+        try:
+            live(seed, 150)
+        except Exception as error:
+            error.add_note(f"seed {seed}, 150 moves")
+            raise
+
+
+# Pure parts -------------------------------------------------------------------------------------------------------
+
+TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=6)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(TEXT, JSON, max_size=6))
+def test_a_fingerprint_is_the_hash_of_the_canonical_form(plan: dict[str, Any]) -> None:
+    assert fingerprint(plan) == hashlib.sha256(rfc8785.dumps(plan)).hexdigest()
+
+
+def test_keys_sort_as_utf_16() -> None:
+    plan = {"\ue000": 1, "\U0001f600": 2}
+    assert fingerprint(plan) == hashlib.sha256(rfc8785.dumps(plan)).hexdigest()
+
+
+@given(st.integers(0, 400 * 60), st.integers(0, 5))
+def test_the_matrix_moves_on_and_only_upwards(seconds: int, floor: int) -> None:
+    start, elapsed = ALERT.time, minutes(seconds / 60)
+    following = next_moment(MATRIX, start, start + elapsed)
+    assert following > start + elapsed
+    now, then = reached(MATRIX, elapsed, floor), reached(MATRIX, following - start, floor)
+    assert (now.levels, now.everybody, now.round) <= (then.levels, then.everybody, then.round)
+    assert now.levels >= reached(MATRIX, elapsed).levels
+    assert now.levels <= len(MATRIX.levels)
