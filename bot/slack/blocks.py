@@ -96,6 +96,7 @@ class SlackVoice:
             kit.fields({label: entities(said) for label, said in facts.items()}),
             *_quote(incident, read),
             *_overrides(incident),
+            kit.divider(),
             *_others(incident),
             *kit.listing("On call", [entities(one) for one in standing.duty(incident, crowd)]),
             kit.context(*map(entities, _origin(incident))),
@@ -169,17 +170,18 @@ class SlackVoice:
         said = entities(_marked(incident) + sentence(incident, purpose, self._crowd))
         return Said(said, (kit.section(said),), standing.title(incident))
 
-    def answered(self, incident: Incident, blocks: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-        """A page's blocks after a click: as they were sent, with the buttons that still make sense."""
-        kept = [block for block in blocks if block.get("block_id") not in (ACK_BLOCK, ACKED_BLOCK)]
-        if incident.over:
-            now = f"{incident.id} is {standing.spoken(incident.status)}."
-        else:
-            now = f"Acknowledged: {standing.acknowledged(incident, self._crowd)}. {standing.headline(incident)}"
-        return (*kept, kit.context(entities(now), block_id=ACKED_BLOCK), *ack_buttons(incident))
-
 
 # Parts ----------------------------------------------------------------------------------------------------------
+
+
+def answered(incident: Incident, blocks: Sequence[Mapping[str, Any]], people: People) -> list[Mapping[str, Any]]:
+    """A page's blocks after a click: as they were sent, with the buttons that still make sense."""
+    kept = [block for block in blocks if block.get("block_id") not in (ACK_BLOCK, ACKED_BLOCK)]
+    if incident.over:
+        now = f"{incident.id} is {standing.spoken(incident.status)}."
+    else:
+        now = f"Acknowledged: {standing.acknowledged(incident, Crowd(people))}. {standing.headline(incident)}"
+    return [*kept, kit.context(entities(now), block_id=ACKED_BLOCK), *ack_buttons(incident)]
 
 
 def ack_buttons(incident: Incident) -> list[Block]:
@@ -211,9 +213,8 @@ def _others(incident: Incident) -> list[Block]:
 
 
 def _line(cut: standing.Cut) -> str:
-    what = f" {code(cut.what, 200)}" if cut.what else ""
-    said = entities(cut.said)
-    return f"{cut.glyph} *{entities(cut.step)}*{what}\n      {f'*{said}*' if cut.rank == 0 else said}"
+    what = f"\n      {code(cut.what, 200)}" if cut.what else ""
+    return f"{cut.glyph} *{entities(cut.step)}*  {entities(cut.said)}{what}"
 
 
 def _overrides(incident: Incident) -> Iterator[Block]:

@@ -331,8 +331,9 @@ def duty(incident: Incident, crowd: Crowd) -> list[str]:
     for number, level in enumerate(incident.frozen.matrix.levels):
         who = [contact.person for contact in incident.contacts(level.roles)]
         names = crowd.names(who) if who else "NOBODY on call"
-        roles = " and ".join(map(spoken, level.roles))
-        lines.append(f"{level_name(incident, number)}, {roles}: {names}{_reached(incident, number, who)}")
+        named = level_name(incident, number)
+        roles = " and ".join(spoken(role) for role in level.roles if not named.lower().endswith(spoken(role)))
+        lines.append(f"{named}{f', {roles}' if roles else ''}: {names}{_reached(incident, number, who)}")
     command = [contact.person for contact in incident.roster.get(COMMANDER, ())]
     return lines + ([f"Commander: {crowd.names(command)}"] if command else [])
 
