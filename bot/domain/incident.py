@@ -379,12 +379,13 @@ def _judged(incident: Incident, at: datetime) -> Incident:
         return incident
     released = found is Containment.NONE and any(run.status is StepStatus.RELEASED for run in incident.steps.values())
     if found is Containment.CONTAINED or released:  # released by people: their word stops the clock too
-        incident = _timer(incident, "containment", None)
+        incident = _timer(_timer(incident, "containment", None), "phase:containment", None)
     contained_at = at if found is Containment.CONTAINED else incident.contained_at
     return replace(incident, containment=found, contained_at=contained_at)
 
 
 def _containing(incident: Incident) -> Iterable[tuple[Outcome | None, Grade]]:
+    let_go = any(run.status is StepStatus.RELEASED for run in incident.steps.values())
     for run in incident.steps.values():
         if not is_held(incident, run) or run.status in (StepStatus.LEFT_OUT, StepStatus.RELEASED, StepStatus.OBSERVED):
             continue
@@ -393,8 +394,9 @@ def _containing(incident: Incident) -> Iterable[tuple[Outcome | None, Grade]]:
             for call in run.calls.values():
                 loose = call.verb is Verb.UNDO  # let go, or about to be
                 yield Skipped("released") if loose else call.outcome, required
-        elif run.status is StepStatus.DONE:
-            yield Done(Grade.CONFIG, nothing_held=run.why), required
+        elif run.status is StepStatus.DONE:  # nothing to act on: that counts beside cuts that stand, not beside none
+            if not let_go:
+                yield Done(Grade.CONFIG, nothing_held=run.why), required
         elif run.settled:
             yield Skipped(run.why), required
         else:

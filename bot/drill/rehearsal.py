@@ -76,12 +76,12 @@ class Rehearsal:
 
     def _script(self) -> Iterator[tuple[timedelta, Callable[[], None]]]:
         scenario = self.scenario
-        for finding in scenario.alerts:
-            yield finding.at, partial(self._alert, finding)
         for at in scenario.tries:
             yield at, self._try
         for fault in scenario.faults:
             yield fault.at, partial(self._break, fault.system, fault.times, fault.why)
+        for finding in scenario.alerts:
+            yield finding.at, partial(self._alert, finding)
         for move in scenario.people:
             yield move.at, partial(self._move, move)
 
@@ -108,8 +108,7 @@ class Rehearsal:
 
     def _alert(self, finding: Finding) -> None:
         now, source = self.clock.now(), self.config.sources[finding.source].rules
-        payload = {**finding.payload, "timestamp": (now - finding.ago).isoformat()}
-        clean, _ = redact(payload, salt=self.engine.world.ports.salt)
+        clean, _ = redact(finding.stamped(now), salt=self.engine.world.ports.salt)
         salt = self.engine.world.ports.salt
         for alert in read(source, clean):
             text = AlertText(redact_text(alert.text.title, salt=salt), redact_text(alert.text.message, salt=salt))

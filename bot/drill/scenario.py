@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,12 +26,25 @@ class Deed:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An alert: received `at` after the start, about something that happened `ago` before that."""
+    """An alert: received `at` after the start, about something that happened `ago` before that. `stamp`: where in the
+    payload that time goes, as dotted paths."""
 
     at: timedelta
     ago: timedelta
     source: str
     payload: Mapping[str, Any]
+    stamp: tuple[str, ...] = ("timestamp",)
+
+    def stamped(self, now: datetime) -> dict[str, Any]:
+        """The payload as its source would have sent it now. Raises KeyError for a path that leads nowhere."""
+        payload: dict[str, Any] = copy.deepcopy(dict(self.payload))
+        for path in self.stamp:
+            *way, last = path.split(".")
+            place: Any = payload
+            for key in way:
+                place = place[int(key)] if isinstance(place, list) else place[key]
+            place[last] = (now - self.ago).isoformat()
+        return payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +128,8 @@ def _finding(node: Node, problems: Problems) -> Finding:
             section.report("payload", "'payload' must be a mapping.")
             plain = {}
         ago = section.duration("ago", timedelta(0)) or timedelta(0)
-        return Finding(_at(section), ago, section.text("source"), plain)
+        stamp = tuple(section.texts("stamp", ("timestamp",)))
+        return Finding(_at(section), ago, section.text("source"), plain, stamp)
 
 
 def _move(node: Node, problems: Problems) -> Move:
