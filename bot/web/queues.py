@@ -10,7 +10,6 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bot.adapters.sqs import Message
@@ -35,14 +34,6 @@ class Buffer(Protocol):
     def delete(self, receipts: Sequence[str]) -> tuple[str, ...]: ...
 
     def extend(self, receipts: Sequence[str], seconds: int) -> tuple[str, ...]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A message whose commit is awaited."""
-
-    message: Message
-    future: Future[Any]
 
 
 class QueueReader:
@@ -78,13 +69,15 @@ class QueueReader:
             return 0
         settled: list[str] = []
         fault: FiredoorError | None = None
-        for written in [self._write(message) for message in messages]:
+        for message, written in [(message, self._write(message)) for message in messages]:
             try:
-                written.future.result(COMMIT)
-                settled.append(written.message.receipt)
+                written.result(COMMIT)
+                settled.append(message.receipt)
             except (FiredoorError, TimeoutError) as error:
-                log.warning("message %s of %s is not written: %s", written.message.id, self._source, error)
+                log.warning("message %s of %s is not written: %s", message.id, self._source, error)
                 fault = error if isinstance(error, FiredoorError) else fault
+            except Exception:  # what a bug makes of one message is that one's matter: its redrive policy moves it on
+                log.exception("message %s of %s failed inside", message.id, self._source)
         if settled and (left := self._queue.delete(settled)):
             log.warning(
                 "%d messages of %s could not be deleted: they come again and count once", len(left), self._source
@@ -93,13 +86,17 @@ class QueueReader:
             raise fault
         return len(settled)
 
-    def _write(self, message: Message) -> Written:
+    def _write(self, message: Message) -> Future[Any]:
         # By its id a message that is delivered again is known, even where it is written and not deleted.
         id = f"sqs:{self._source}:{message.id}"
         try:
-            return Written(message, self._intake.take(self._source, message.body.encode("utf-8", "replace"), id))
+            return self._intake.take(self._source, message.body.encode("utf-8", "replace"), id)
         except BadAlert as error:
-            return Written(message, self._quarantine(message, id, str(error)))
+            return self._quarantine(message, id, str(error))
+        except Exception as error:  # as above: told with the others' results
+            failed: Future[Any] = Future()
+            failed.set_exception(error)
+            return failed
 
     def _quarantine(self, message: Message, id: str, reason: str) -> Future[None]:
         log.error("message %s of %s is in quarantine: %s", message.id, self._source, reason)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pyotp
 from bot.adapters.signing import sign
 from bot.config import EXAMPLE, Config, SecretRef, load
 from bot.domain.incident import Incident
+from bot.domain.source import Auth
 from bot.engine.engine import Engine
 from bot.ports import Clock
 from bot.sandbox.chat import SimChat
@@ -35,7 +39,7 @@ def secret_of(ref: SecretRef) -> str:
     return TOTP if "TOTP" in ref.name else f"{ref.name.lower()}-of-this-test"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Desk:
     bot: Bot
     engine: Engine
@@ -48,6 +52,9 @@ class Desk:
     path: Path
     sent: int = 0
 
+    def __repr__(self) -> str:
+        return f"Desk({self.path})"
+
     def ask(self, method: str, path: str, **how: Any) -> httpx.Response:
         """Over ASGI, without a socket."""
 
@@ -58,6 +65,24 @@ class Desk:
 
         return self.runner.run(asked())
 
+    def raw(self, method: str, path: str, headers: list[tuple[bytes, bytes]], *pieces: bytes) -> int:
+        """What no client would send, but a server may hand on. Returns the status."""
+        incoming = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+        incoming.append({"type": "http.request", "body": b""})
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return incoming.pop(0) if incoming else {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def asked() -> None:
+            await self.app({"type": "http", "method": method, "path": path, "headers": headers}, receive, send)
+
+        self.runner.run(asked())
+        return int(sent[0]["status"])
+
     def alert(self, source: str, payload: Any, **headers: str) -> httpx.Response:
         """As the source itself would send it."""
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
@@ -67,9 +92,14 @@ class Desk:
         found = self.bot.config.sources[source]
         self.sent += 1
         secret = secret_of(found.secrets[0]) if found.secrets else ""
-        if found.rules.auth == "bearer":
-            return {"authorization": f"Bearer {secret}"}
-        return sign([secret], id or f"msg-{self.sent}", self.clock.now(), body)
+        match found.rules.auth:
+            case Auth.BEARER:
+                return {"authorization": f"Bearer {secret}"}
+            case Auth.GRAFANA:
+                return {"x-grafana-alerting-signature": hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}
+            case Auth.HMAC:
+                return sign([secret], id or f"msg-{self.sent}", self.clock.now(), body)
+        return {}
 
     def says(self, person: str, path: str, code: str = "", **fields: Any) -> httpx.Response:
         """A person at the command line, with the code that their phone shows now."""
@@ -114,9 +144,14 @@ def finding(clock: Clock, **fields: Any) -> dict[str, Any]:
     }
 
 
+@cache
+def example() -> Config:
+    return load(EXAMPLE)
+
+
 def config_with(**intake: Any) -> Config:
     """The example, with other bounds for what comes in."""
-    config = load(EXAMPLE)
+    config = example()
     settings = config.settings
     return replace(config, settings=replace(settings, intake=replace(settings.intake, **intake)))
 
