@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -65,7 +65,7 @@ class Delivery:
                 return Taken(tuple(Receipt(*one) for one in json.loads(first)), again=True)
         receipts = tuple(receive(responder, alert, self.source, body) for alert, body in self.alerts)
         if self.id:
-            responder.tx.answered(self.id, json.dumps([astuple(receipt) for receipt in receipts]))
+            responder.tx.answered(self.id, json.dumps([(r.alert, r.status, r.incident, r.why) for r in receipts]))
         return Taken(receipts)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
@@ -18,10 +18,10 @@ GRACE = 15  # seconds for answers under way
 BACKLOG = 2048
 
 
-def serve(app: App, host: str, port: int) -> None:
-    """Serves in the main thread until SIGTERM or SIGINT, finishes what is under way, and returns. Raises ConfigError
-    where the address is taken."""
-    _Uvicorn(_configured(app)).run(sockets=[_bound(host, port)])
+def serve(app: App, host: str, port: int, ready: Callable[[str], None] = lambda url: None) -> None:
+    """Serves in the main thread until SIGTERM or SIGINT, finishes what is under way, and returns. `ready` is told the
+    URL once it answers. Raises ConfigError where the address is taken."""
+    _Uvicorn(_configured(app), ready).run(sockets=[_bound(host, port)])
 
 
 class Server:
@@ -47,6 +47,16 @@ class Server:
 
 
 class _Uvicorn(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[str], None] = lambda url: None) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listening in sockets or ():
+            host, port = listening.getsockname()[:2]
+            self._ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """As uvicorn's own, but a signal that stopped it is not raised again: the engine behind it still has to hand
