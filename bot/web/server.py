@@ -18,7 +18,7 @@ GRACE = 15  # seconds for answers under way
 BACKLOG = 2048
 
 
-def serve(app: App, host: str, port: int, ready: Callable[[str], None] = lambda url: None) -> None:
+def serve(app: App, host: str, port: int, ready: Callable[[str], object] = str) -> None:
     """Serves in the main thread until SIGTERM or SIGINT, finishes what is under way, and returns. `ready` is told the
     URL once it answers. Raises ConfigError where the address is taken."""
     _Uvicorn(_configured(app), ready).run(sockets=[_bound(host, port)])
@@ -47,7 +47,7 @@ class Server:
 
 
 class _Uvicorn(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[str], None] = lambda url: None) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[str], object] = str) -> None:
         super().__init__(config)
         self._ready = ready
 

@@ -1,0 +1,158 @@
+"""A live bot with its doors open: alerts over HTTP and SQS, people over Slack, links and the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import aiohttp
+from slack_sdk.errors import SlackClientError
+
+from bot.adapters.sqs import Queue
+from bot.config import Config, SecretRef
+from bot.config.connections import AwsConnection
+from bot.config.settings import Slack
+from bot.engine.engine import Engine
+from bot.errors import ConfigError
+from bot.slack.app import asgi, build_app, socket
+from bot.web.app import application
+from bot.web.doors import Doors
+from bot.web.http import App
+from bot.web.intake import Intake, source_secrets
+from bot.web.metrics import Metrics
+from bot.web.queues import QueueReader, Queues
+from bot.wiring import Bot, read_secret
+
+log = logging.getLogger(__name__)
+
+FIRST_CONNECT = 5.0  # seconds that a start waits for Slack; alerts must not wait for it
+AGAIN = (1.0, 30.0)  # seconds between tries, at first and at most
+
+Secret = Callable[[SecretRef], str]
+
+
+@contextmanager
+def serving(bot: Bot) -> Iterator[App]:
+    """Starts the engine and every door but HTTP itself: whoever has the application serves it. Stops all of it on the
+    way out, doors first. Raises ConfigError, and Unavailable where the store does not answer."""
+    secret: Secret = partial(read_secret, folder=bot.folder, redactor=bot.redactor)
+    with ExitStack() as stack:
+        stack.callback(bot.store.close)
+        engine = bot.engine
+        metrics = Metrics(engine)
+        intake = Intake(engine, source_secrets(bot.config, secret), metrics)
+        queues = Queues(_queues(bot.config, secret, intake, engine, metrics))
+        slack = bot.config.settings.slack
+        mounted = _over_http(engine, slack, secret) if slack else None
+        ear = _over_socket(engine, slack, secret) if slack else None
+        engine.start()
+        stack.callback(engine.stop)
+        queues.start()
+        stack.callback(queues.stop)
+        if ear:
+            ear.start()
+            stack.callback(ear.stop)
+        faults = ear.faults if ear else tuple
+        yield application(
+            engine,
+            intake,
+            Doors(engine, secret),
+            bot.links,
+            metrics,
+            slack=mounted,
+            faults=lambda: (*queues.faults(), *faults()),
+        )
+
+
+def _queues(config: Config, secret: Secret, intake: Intake, engine: Engine, metrics: Metrics) -> dict[str, QueueReader]:
+    readers: dict[str, QueueReader] = {}
+    for name, source in config.sources.items():
+        if not source.queue:
+            continue
+        made = config.settings.connections.get(source.connection)
+        if not isinstance(made, AwsConnection):
+            raise ConfigError("sources.yaml", f"{name!r}: {source.connection!r} is no aws connection.")
+        queue = Queue(
+            source.queue,
+            made.region,
+            made.endpoint_url or None,
+            system=source.connection,
+            role=made.role_arn or None,
+            external_id=secret(made.external_id) if made.external_id else None,
+        )
+        readers[name] = QueueReader(name, queue, intake, engine, metrics)
+    return readers
+
+
+# Slack ----------------------------------------------------------------------------------------------------------
+
+
+def _over_http(engine: Engine, slack: Slack, secret: Secret) -> App | None:
+    if slack.signing_secret is None:
+        return None
+    signing_secret = secret(slack.signing_secret)
+    return asgi(
+        build_app(engine, bot_token=secret(slack.bot_token), signing_secret=signing_secret, base_url=slack.api_url)
+    )
+
+
+def _over_socket(engine: Engine, slack: Slack, secret: Secret) -> Ear | None:
+    if slack.app_token is None:
+        return None
+    return Ear(engine, slack, secret(slack.bot_token), secret(slack.app_token))
+
+
+class Ear:
+    """Socket Mode in a thread and event loop of its own, so that neither a slow Slack nor a storm of alerts is felt on
+    the other side. It keeps trying: a bot that cannot reach Slack still contains, and pages by other ways."""
+
+    def __init__(self, engine: Engine, slack: Slack, bot_token: str, app_token: str) -> None:
+        self._engine, self._slack, self._bot_token, self._app_token = engine, slack, bot_token, app_token
+        self._thread = threading.Thread(target=self._run, name="slack", daemon=True)
+        self._connected = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+        if not self._connected.wait(FIRST_CONNECT):
+            log.warning("Slack is not connected yet; it is tried again, and everything else runs")
+
+    def stop(self) -> None:
+        loop, stopping = self._loop, self._stopping
+        if loop and stopping:
+            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+                loop.call_soon_threadsafe(stopping.set)
+        self._thread.join(15)
+
+    def faults(self) -> tuple[str, ...]:
+        """A connection that is away comes back by itself; a thread that has ended does not."""
+        return () if self._thread.is_alive() else ("the ear for Slack has stopped: restart this process",)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._listen())
+        except Exception:  # the thread's last word: the process is then not ready, which `faults` says
+            log.exception("Slack's side has failed")
+
+    async def _listen(self) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        app = build_app(self._engine, bot_token=self._bot_token, base_url=self._slack.api_url)
+        handler = socket(app, self._app_token, self._slack.api_url)
+        wait, longest = AGAIN
+        while not self._stopping.is_set() and not self._connected.is_set():
+            try:
+                await handler.connect_async()  # type: ignore[no-untyped-call]  # Bolt leaves it so
+                self._connected.set()  # from here on the client reconnects by itself
+            except (SlackClientError, aiohttp.ClientError, OSError, TimeoutError) as error:
+                log.warning("Slack cannot be reached, tried again in %.0f s: %s", wait, error)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), wait)
+                wait = min(longest, wait * 2)
+        await self._stopping.wait()
+        await handler.close_async()  # type: ignore[no-untyped-call]  # as above
