@@ -354,11 +354,11 @@ def _end_permit(turn: Turn) -> None:
     playbook = turn.now.frozen.playbook
     if playbook is None or playbook.concurrency is None:
         return
-    mine = [run for run in turn.now.steps.values() if run.permitted and run.group]
-    for group in dict.fromkeys(run.group for run in mine):
-        now = [run for run in mine if run.group == group]
-        before = [turn.before.steps[run.id] for run in now]
-        if all(run.settled for run in now) and not all(run.settled for run in before):
+    runs = turn.now.steps.values()
+    for group in dict.fromkeys(run.group for run in runs if run.permitted and run.group):
+        mine = [run for run in runs if run.group == group]  # those that just asked for it too
+        before = [turn.before.steps[run.id] for run in mine]
+        if all(run.settled for run in mine) and not all(run.settled for run in before):
             turn.do(EndPermit(turn.next_id, turn.now.id, group))
 
 

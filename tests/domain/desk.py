@@ -1,4 +1,4 @@
-"""Several incidents and the targets they share, in memory: what the responder does, without a store, a clock or a thread.
+"""Several incidents and the targets they share, in memory: the responder without store, clock or thread.
 
 `Desk` checks on every append what must hold of every one: ids are unique, nothing is due that was just handled,
 no escalation page leaves after an acknowledgement, contained means verified.

@@ -52,16 +52,7 @@ from bot.errors import Refused
 from tests.domain.desk import Desk, call, minutes, playbook, step
 from tests.domain.incidents import AGENT, ALERT, MATRIX, ROSTER, RUNBOOK
 
-ONCE = (
-    PageSent,
-    PageFailed,
-    ActionSettled,
-    Acknowledged,
-    Unacknowledged,
-    ApprovalGiven,
-    ApprovalRefused,
-    FormSubmitted,
-)
+ONCE = PageSent | PageFailed | ActionSettled | Acknowledged | Unacknowledged | ApprovalGiven | ApprovalRefused
 PEOPLE = ("a", "b", "c", "owner-2")
 GROUPS = (("security_team",), ("infra_owner",), ("security_team", "infra_owner"), ("sre",))
 
@@ -74,10 +65,10 @@ class Life:
         self.desk = Desk(permit=self._permit, eager=self.random.random() < 0.7)
         self.force: dict[tuple[str, str], int] = {}  # (target, action) -> the level the system is really at
         self.past: list[tuple[str, Event]] = []
-        for number in range(self.random.choice((1, 2, 3))):
+        for _ in range(self.random.choice((1, 2, 3))):
             self.desk.now += minutes(self.random.choice((0, 3)))
             self.desk.open(
-                self._book(number) if self.random.random() < 0.95 else None,
+                self._book() if self.random.random() < 0.95 else None,
                 matrix=self._matrix(),
                 runbook=self.random.choice((RUNBOOK, None)),
                 roster=self._roster(),
@@ -100,7 +91,7 @@ class Life:
         odd = tuple(replace(one, page_at=one.page_at * 7 / 5, ack_by=one.ack_by * 13 / 11) for one in MATRIX.levels)
         return replace(MATRIX, levels=odd, repeat_every=minutes(self.random.choice((4, 7))))
 
-    def _book(self, number: int) -> Playbook:
+    def _book(self) -> Playbook:
         steps: list[Step] = []
         for index in range(self.random.randint(1, 6)):
             steps.append(self._step(f"s{index}", [one.id for one in steps]))
@@ -127,9 +118,7 @@ class Life:
         if self.random.random() < 0.3:
             rule = {"security_team": 1, "infra_owner": pick((0, 1))}
             each = {group: count for group, count in rule.items() if count}
-            changes["approval"] = ApprovalRule(
-                each, minutes(pick((5, 30))), pick((OnTimeout.ESCALATE, OnTimeout.REFUSE))
-            )
+            changes["approval"] = ApprovalRule(each, minutes(pick((5, 30))), pick(tuple(OnTimeout)))
         if not contains and self.random.random() < 0.2:
             kept = ("needs", "after", "condition", "on_error")
             manual = Manual(pick(("sre", "nobody")), {"yes": "boolean"}, minutes(10))
@@ -262,6 +251,16 @@ class Life:
     # What must be so --------------------------------------------------------------------------------------------
 
     def _compare(self) -> None:
+        self._compare_holds()
+        if any(isinstance(event, Overridden) for _, event in self.past):
+            return  # a person may send a second one into a group
+        working = [(r.group, i.id) for i in self.desk.incidents.values() for r in i.steps.values() if r.group]
+        for group, id in working:
+            runs = self.desk.incidents[id].steps.values()
+            if any(run.group == group and run.status is StepStatus.RUNNING for run in runs):
+                assert self.desk.groups[group][0] == id, f"{id} works in {group}, which belongs to another"
+
+    def _compare_holds(self) -> None:
         """What an incident was told is in force for it, is: no release and no other hold loosened it."""
         for target in self.desk.targets.values():
             assert sum(d.target == target.id for d in self.desk.calls() if d.contains) <= 1
@@ -319,15 +318,15 @@ def live(seed: int, moves: int) -> None:
     life.replay()
 
 
-@pytest.mark.parametrize("seed", range(120))
+@pytest.mark.parametrize("seed", range(80))
 def test_any_life(seed: int) -> None:
     live(seed, 60)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("hundred", range(200))
-def test_very_many_lives(hundred: int) -> None:
-    for seed in range(1_000 + hundred * 100, 1_100 + hundred * 100):
+@pytest.mark.parametrize("part", range(40))
+def test_very_many_lives(part: int) -> None:
+    for seed in range(1_000 + part * 50, 1_050 + part * 50):
         try:
             live(seed, 150)
         except Exception as error:
