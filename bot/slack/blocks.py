@@ -29,6 +29,7 @@ from bot.slack.reasons import duty_of, next_for, why_paged
 from bot.slack.standing import Crowd, moment
 
 LATE = 60.0  # seconds; a page later than this says so
+CUTS_IN_TEXT = 12
 ACK_BLOCK, ACKED_BLOCK, DECIDE_BLOCK = "ack", "acked", "decide"
 
 
@@ -56,8 +57,8 @@ class SlackVoice:
             [
                 *filter(None, (standing.mode(incident), standing.title(incident), *why)),
                 f"Containment: {standing.headline(incident)}",
-                *(f"  {cut}" for cut in cuts[:20]),
-                *([f"  and {len(cuts) - 20} more"] if len(cuts) > 20 else []),
+                *(f"  {cut}" for cut in cuts[:CUTS_IN_TEXT]),
+                *([f"  and {len(cuts) - CUTS_IN_TEXT} more"] if len(cuts) > CUTS_IN_TEXT else []),
                 *(f"{label}: {said}" for label, said in facts.items()),
                 *(f"Due: {one}" for one in due),
                 f"Next: {then}",

@@ -9,7 +9,7 @@ from bot.domain.incident import Incident
 from bot.domain.record import Notify, Page
 from bot.domain.wording import listed
 from bot.slack.mrkdwn import plain
-from bot.slack.standing import Crowd, acknowledged, alive_until, cuts, group, headline, moment, since_opening, spoken
+from bot.slack.standing import Crowd, alive_until, cuts, group, headline, moment, since_opening, spoken
 
 
 def sentence(incident: Incident, purpose: str, crowd: Crowd) -> str:
@@ -41,9 +41,11 @@ def _acknowledged(incident: Incident, crowd: Crowd) -> str:
     if not incident.acked_by or incident.acked_at is None:
         then = f"the incident is {spoken(incident.status)}" if incident.over else "people are paged again"
         return f"It was acknowledged, and no longer is: {then}."
-    after = since_opening(incident, incident.acked_at)
+    at, until = incident.acked_at, incident.timers.get("ack")
+    who = f"{crowd.name(incident.acked_by)} at {moment(incident, at)}, {since_opening(incident, at)}"
+    stops = f" Escalation stops until {moment(incident, until)}." if until else ""
     goes_on = "" if incident.containment == "contained" else " Containment and its pages go on."
-    return f"Acknowledged by {acknowledged(incident, crowd)}, {after}. Escalation stops until then.{goes_on}"
+    return f"Acknowledged by {who}.{stops}{goes_on}"
 
 
 def _unacknowledged(incident: Incident, crowd: Crowd) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import shutil
 import socket as sockets
 import threading
 import time
@@ -33,6 +34,7 @@ from bot.engine.engine import Engine
 from bot.engine.intake import receive
 from bot.engine.rulebook import Rulebook
 from bot.engine.world import World
+from bot.errors import ConfigError
 from bot.sandbox.estate import Estate
 from bot.sandbox.workspace import Channel, Delivery, Message, Person, Workspace, WorkspaceServer
 from bot.sandbox.workspace.rooms import BOT_USER
@@ -413,3 +415,19 @@ def test_without_a_signing_secret_no_signature_is_right(tmp_path: Path) -> None:
 
         assert asyncio.run(ask()) == 401
         desk.store.close()
+
+
+def test_the_bot_token_leaves_the_machine_only_over_tls(tmp_path: Path) -> None:
+    folder = shutil.copytree(EXAMPLE, tmp_path / "config")
+    file, shipped = folder / "firedoor.yaml", (EXAMPLE / "firedoor.yaml").read_text()
+
+    def with_api(url: str) -> str:
+        file.write_text(shipped.replace("  channel: incidents", f"  channel: incidents\n  api_url: {url}"))
+        settings = load(folder).settings
+        return settings.slack.api_url if settings.slack else ""
+
+    assert CONFIG.settings.slack
+    assert CONFIG.settings.slack.api_url == "https://slack.com/api/"
+    assert with_api("http://127.0.0.1:8071/api/") == "http://127.0.0.1:8071/api/"
+    with pytest.raises(ConfigError, match="'api_url' gets the bot token"):
+        with_api("http://slack.example/api/")
