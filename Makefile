@@ -23,7 +23,7 @@ check: $(INSTALLED) ## Check the shipped configuration as an operator's CI would
 	@$(BIN)/firedoor check --config bot/config/example
 
 bench: $(INSTALLED) ## Measure: ours and the floor, in one run
-	@set -e; for program in bench/[a-z]*.py; do $(BIN)/python "$$program"; done
+	@$(BIN)/python -m bench
 
 soak: $(INSTALLED) ## Every test, and with them each crash point and the long random runs
 	@$(call pytest,-o timeout=3600)
