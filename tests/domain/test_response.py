@@ -325,6 +325,18 @@ def test_a_stricter_hold_that_fails_does_not_fail_a_looser_one() -> None:
     assert desk.status("shadow", "INC-2") == "done"
 
 
+def test_what_is_in_force_is_not_loosened_for_a_newcomer_while_somebody_claims_it() -> None:
+    desk = begin(DISABLE)
+    desk.settle("disable", FOUND)
+    desk.open(playbook(DISABLE), runbook=None)
+    desk.settle("disable", NO)  # the second incident's own try, though the first one's hold is in force
+    desk.happen("INC-1", Released("disable", "a"))
+    desk.open(playbook(SHADOW), runbook=None)
+    assert [c.params["level"] for c in desk.calls()] == [3]
+    desk.settle_all(FOUND)
+    assert (desk.force("agent:agent-7", "mode"), desk.status("shadow", "INC-3")) == (3, "done")
+
+
 def test_two_steps_of_one_incident_hold_the_same_thing_apart() -> None:
     desk = begin(SHADOW, DISABLE)
     desk.settle_all(FOUND)
