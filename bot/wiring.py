@@ -30,7 +30,7 @@ from bot.adapters.mail import SmtpPager
 from bot.adapters.slack import SlackChat, SlackPager
 from bot.adapters.vault import HvacVault
 from bot.adapters.webhook import WebhookPager
-from bot.config import Config, SecretRef, load, resolve
+from bot.config import EXAMPLE, Config, SecretRef, load, resolve
 from bot.config.connections import (
     AwsConnection,
     GatewayConnection,
@@ -56,7 +56,7 @@ from bot.slack.blocks import SlackVoice
 from bot.store import Signer, Store
 from bot.web.links import AckLinks
 
-TEMPLATES = Path(__file__).parent.parent / "templates"
+TEMPLATES = EXAMPLE / "templates"
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,16 +85,22 @@ def parser() -> ArgumentParser:
                 group, help=GROUPS[group], description=f"{GROUPS[group].capitalize()}.", epilog=EXIT_CODES
             )
             groups[group] = holder.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-        added = (groups[group] if group else commands).add_parser(
-            word,
-            help=command.summary,
-            description=command.about,
-            epilog=f"example:\n  {command.example}\n\n{EXIT_CODES}",
-        )
-        command.arguments(added)
-        _with_verbose(added)
-        added.set_defaults(run=command.run)
+        added = (groups[group] if group else commands).add_parser(word, help=command.summary)
+        _complete(added, command)
     return top
+
+
+def help_of(command: Command) -> str:
+    alone = _Parser(prog=f"firedoor {command.name}")
+    _complete(alone, command)
+    return alone.format_help()
+
+
+def _complete(parser: ArgumentParser, command: Command) -> None:
+    parser.description, parser.epilog = command.about, f"example:\n  {command.example}\n\n{EXIT_CODES}"
+    command.arguments(parser)
+    _with_verbose(parser)
+    parser.set_defaults(run=command.run)
 
 
 def _with_verbose(to: ArgumentParser) -> None:
@@ -107,4 +113,4 @@ def _one_line(error: FiredoorError) -> str:
     return str(error)
 
 
-__all__ = ["COMMANDS", "EXIT_CODES", "main", "parser"]
+__all__ = ["COMMANDS", "EXIT_CODES", "help_of", "main", "parser"]

@@ -145,7 +145,8 @@ def _print_step(step: Json) -> None:
     if step.get("requires"):
         rows.append(("proof", f"{step['requires']} required, {step['best_grade']} is the best it can reach"))
     if approval := step["approval"]:
-        who = "; ".join(f"{group}: {', '.join(able) or 'nobody'}" for group, able in approval["able"].items())
+        able = ((group.replace("|", " or "), persons) for group, persons in approval["able"].items())
+        who = "; ".join(f"{group}: {', '.join(persons) or 'nobody'}" for group, persons in able)
         not_them = f", never {approval['not']}, whose source raised it" if approval["not"] else ""
         rows.append(("asks", f"{approval['asks']} within {approval['timeout']}, then {approval['on_timeout']}"))
         rows.append(("", f"({who}{not_them}; {approval['because']})"))

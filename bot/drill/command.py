@@ -23,7 +23,7 @@ from bot.drill.scorecard import Scorecard, score
 from bot.sandbox.chat import Posted, SimChat
 from bot.slack.html import STYLE, to_html
 
-DRILLS = Path(__file__).parent.parent.parent / "drills"
+DRILLS = EXAMPLE / "drills"
 DEFAULT = "dropped-table"
 PAPERS = ("postmortem", "customer-initial", "internal-brief")
 
