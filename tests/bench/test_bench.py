@@ -1,0 +1,36 @@
+"""The bench's programs are alive: a tiny storm goes all the way and everything in it is accounted for."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import storm
+from bench.figures import Row, Spread, Target, table
+
+
+def test_a_tiny_storm_is_kept_counted_and_paged_once() -> None:
+    rows = storm.measure("sqlite", "", seconds=0.05, alerts=100)  # raises where a count is wrong
+    assert [row.measure for row in rows] == [
+        "storm, distinct, sqlite, 2,000/s",
+        "storm, distinct, sqlite, saturated",
+        "storm, one alert repeated, sqlite",
+    ]
+    assert all(row.ratio and row.targets for row in rows)
+
+
+def test_nothing_measured_is_no_measurement() -> None:
+    with pytest.raises(ValueError, match="nothing"):
+        Spread.of([])
+
+
+def test_percentiles_are_those_of_the_sorted_values() -> None:
+    assert Spread.of([n / 1000 for n in range(100, 0, -1)]) == Spread(100, 51.0, 100.0, 100.0)
+
+
+def test_a_missed_target_says_by_how_much() -> None:
+    fast, few = Target("p99", 30.0, 10.0, "ms"), Target("alerts", 1_000.0, 4_000.0, "/s", at_least=True)
+    assert str(fast) == "MISSED 3.0 x: p99 30.0 ms, <= 10.0"
+    assert str(few) == "MISSED 4.0 x: alerts 1,000.0 /s, >= 4,000.0"
+    row = Row("storm", "3 / 30", "1 / 2", 3.0, (fast, Target("p50", 3.0, 5.0, "ms")))
+    assert not row.met
+    assert table([row]).splitlines()[2].endswith("met: p50 3.0 ms, <= 5.0")
