@@ -67,9 +67,9 @@ def verify(asked: Namespace) -> int:
     broken = 0
     with records(asked.config) as kept:
         rows = kept.tx.streams(limit=1_000_000, newest_first=False)
-        if asked.incident:
+        rows = tuple(row for row in rows if asked.incident in (None, row.stream))
+        if asked.incident and not rows:
             kept.entries(asked.incident)
-            rows = tuple(row for row in rows if row.stream == asked.incident)
         for row in rows:
             try:
                 entries = kept.tx.read(row.stream)
