@@ -22,10 +22,12 @@ class BadAlert(FiredoorError):
 
 
 class Refused(FiredoorError):
-    """`admit` turned an event down before anything was written. `code` is stable, the text is for people."""
+    """`admit` turned an event down before anything was written. `code` is stable, the text is for people. `keep`: what
+    this transaction wrote before stands, because it is why the event was turned down (a changed agent, a new request).
+    """
 
-    def __init__(self, code: str, why: str) -> None:
-        self.code = code
+    def __init__(self, code: str, why: str, *, keep: bool = False) -> None:
+        self.code, self.keep = code, keep
         super().__init__(why)
 
 

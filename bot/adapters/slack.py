@@ -217,6 +217,6 @@ def _plain(message: PageMessage) -> tuple[Mapping[str, Any], ...]:
         blocks.append({"type": "section", "text": plain_text(message.body, 3000)})
     if "acknowledge" in message.actions:
         label = plain_text("Acknowledge", 75)
-        pressed = {"action_id": "acknowledge", "value": message.incident, "style": "primary"}
+        pressed = {"action_id": "ack", "value": message.incident, "style": "primary"}
         blocks.append({"type": "actions", "elements": [{"type": "button", "text": label, **pressed}]})
     return tuple(blocks)

@@ -15,7 +15,7 @@ from bot.domain.incident import Incident, fold
 from bot.domain.record import Entry, Opened, TextRef
 from bot.engine.rulebook import Rulebook
 from bot.errors import Refused
-from bot.store import Store, StreamRow, Transaction
+from bot.store import Store, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,6 @@ class Records:
         for entry in self.tx.read(id):
             state = containment.take(containment.apply(state, entry.event, entry.at), entry.decisions)
         return state
-
-    def row(self, stream: str) -> StreamRow | None:
-        """How the store's own view says that a stream stands."""
-        return next((row for row in self.tx.streams(limit=1_000_000) if row.stream == stream), None)
 
     def text(self, ref: TextRef) -> str | None:
         """None where it was erased."""

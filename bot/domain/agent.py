@@ -17,7 +17,7 @@ class Mode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class VaultIdentity:
-    """Where Vault knows the agent. A lease lookup returns neither entity nor accessor, so the prefixes are written down."""
+    """Where Vault knows the agent. A lease lookup returns neither entity nor accessor, so prefixes are written down."""
 
     connection: str = "vault"
     namespace: str = ""

@@ -111,8 +111,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Concurrency:
-    """Binds non-containing steps only: one incident at a time inside a group; the others wait (`queue`) or the step is
-    skipped (`skip`)."""
+    """Binds non-containing steps only: one incident at a time inside a group; the others wait (`queue`)."""
 
     group: Template
     mode: str = "queue"

@@ -331,9 +331,10 @@ def _can_roll_back(incident: Incident, run: StepRun) -> bool:
 
 
 def _replan_asked(turn: Turn) -> None:
-    """The agent changed while somebody was asked: what they were shown is no longer what would be done."""
+    """The agent changed while somebody was asked, or before what they approved could start: what they were shown is no
+    longer what would be done."""
     for run in tuple(turn.now.steps.values()):
-        if run.status is not StepStatus.AWAITING_APPROVAL:
+        if not run.request or run.status not in (StepStatus.AWAITING_APPROVAL, StepStatus.DEFERRED):
             continue
         fresh = plan(turn.now, turn.now.spec(run.id), turn.next_id)
         if fresh.hash != run.hash:

@@ -57,10 +57,10 @@ SETTLED = frozenset(
 SATISFIED = frozenset(
     {StepStatus.LEFT_OUT, StepStatus.OBSERVED, StepStatus.DONE, StepStatus.RELEASING, StepStatus.RELEASED}
 )
-OVERRIDABLE = frozenset(
-    {StepStatus.DEFERRED, StepStatus.UNKNOWN, StepStatus.FAILED, StepStatus.REFUSED, StepStatus.RUNNING}
-)
-ACCEPTABLE = OVERRIDABLE | {StepStatus.SKIPPED, StepStatus.CANCELLED}  # as they are, without another try
+# One person may run these again; not what approvers refused.
+OVERRIDABLE = frozenset({StepStatus.DEFERRED, StepStatus.UNKNOWN, StepStatus.FAILED, StepStatus.RUNNING})
+# And take these as they are, without another try.
+ACCEPTABLE = OVERRIDABLE | {StepStatus.REFUSED, StepStatus.SKIPPED, StepStatus.CANCELLED}
 
 # People's word on the incident: from -> to.
 TRANSITIONS: Mapping[Status, frozenset[Status]] = {

@@ -184,6 +184,7 @@ def _attach(responder: Responder, incident: str, alert: Alert, id: str) -> Recei
     if sum(at > now - timedelta(minutes=1) for at in state.news) >= NEWS_A_MINUTE:
         if responder.tx.repeat(flood, now) is None:
             responder.tx.remember(flood, incident, now, now + timedelta(hours=1))
+            responder.tx.repeat(flood, now)  # `remember` stands for an entry, and this one has none
         return Receipt(id, "attached", incident, "counted: more news than is told of one by one")
     why = f"{state.id} is open for this agent and type"
     if alert.resolved:

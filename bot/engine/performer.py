@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, assert_never
+from typing import Any, assert_never, cast
 
 from bot.actions import Action
 from bot.config import resolve
@@ -41,7 +41,7 @@ from bot.domain.record import (
 from bot.engine.breaker import Breaker
 from bot.engine.crash import point
 from bot.engine.responder import Responder
-from bot.engine.world import Said, World
+from bot.engine.world import Blocks, Said, World
 from bot.engine.writer import Writer
 from bot.errors import ConfigError, Conflict, Refused, Rejected, SystemFailure, Unavailable
 from bot.ports import ChatMessage, MessageRef, PageMessage
@@ -366,10 +366,13 @@ class Performer:
                 body=redact(said.text),
                 ack_url=world.ack_link(page.incident, page.person) if isinstance(page, Page) else "",
                 actions=("acknowledge",) if isinstance(page, Page) else (),
-                blocks=said.blocks,
+                blocks=self._clean(said),
                 again=again,
             )
         )
+
+    def _clean(self, said: Said) -> Blocks:
+        return tuple(cast("dict[str, Any]", self._world.redactor.json(dict(block))) for block in said.blocks)
 
     def _address(self, person: str, way: str) -> str:
         found = self._world.config.people.persons.get(person)
@@ -406,7 +409,7 @@ class Performer:
                 said = world.voice.card(incident, self._text)
             else:
                 said = world.voice.post(incident, purpose)
-            message = ChatMessage(decision.id, world.redactor.text(said.text), said.blocks)
+            message = ChatMessage(decision.id, world.redactor.text(said.text), self._clean(said))
             if purpose == "card" and incident.card:
                 ref = MessageRef(*incident.card)
                 chat.update(ref, message)

@@ -163,11 +163,18 @@ class Responder:
         if roster != incident.roster:
             incident = self._append(incident, RosterResolved(roster))
         if isinstance(event, ApprovalGiven):
-            agent = self.world.ports.directory.agent(incident.begun.agent_uid)
-            if agent != incident.agent:
-                incident = self._append(incident, AgentResolved(agent))
-                incidents.admit(incident, event)  # the plan they saw may be gone: then this refuses
+            changed = self._resolve_agent(incident)
+            if changed is not incident:
+                try:
+                    incidents.admit(changed, event)
+                except Refused as refused:  # the plan they saw is gone; that it was asked anew is kept
+                    raise Refused(refused.code, str(refused), keep=True) from refused
+            incident = changed
         return incident
+
+    def _resolve_agent(self, incident: Incident) -> Incident:
+        agent = self.world.ports.directory.agent(incident.begun.agent_uid)
+        return incident if agent == incident.agent else self._append(incident, AgentResolved(agent))
 
     def _append(self, incident: Incident, event: Event) -> Incident:
         at = self._at(incident.id)
@@ -180,7 +187,7 @@ class Responder:
             self._within(decision)
         return self.incident(incident.id)
 
-    def _append_target(self, id: str, event: Event) -> tuple[Target, Target]:
+    def _append_target(self, id: str, event: Event) -> None:
         before = self.target(id)
         containment.admit(before, event)
         at = self._at(id)
@@ -188,7 +195,9 @@ class Responder:
         self._write(id, after, at, event, decisions)
         for decision in decisions:
             self._queue(cast(RunAction, decision), id)
-        return before, after
+        for (incident, step, call), why in containment.released(before, after, event):
+            ended = ActionSettled(f"{id}/{after.version}", step, call, Verb.UNDO, Skipped(why))
+            self._append(self.incident(incident), ended)
 
     def _at(self, stream: str) -> datetime:
         """The database's time, but never before the stream's last entry (semantics 6)."""
@@ -213,8 +222,8 @@ class Responder:
                 return
             case PlaceHold(target=target, hold=hold, call=call):
                 self._append_target(target, HoldPlaced(target, hold, call))
-            case ReleaseHold():
-                self._release(decision)
+            case ReleaseHold(target=target, incident=incident, step=step, by=by):
+                self._append_target(target, HoldReleased(target, incident, step, by))
             case AskPermit():
                 self._permit(decision)
             case EndPermit(incident=incident, group=group):
@@ -226,22 +235,6 @@ class Responder:
             case _:
                 self._queue(decision, decision.incident)
 
-    def _release(self, decision: ReleaseHold) -> None:
-        event = HoldReleased(decision.target, decision.incident, decision.step, decision.by)
-        before, after = self._append_target(decision.target, event)
-        for action, control in before.controls.items():
-            mine = [c for c in control.claims if (c.hold.incident, c.hold.step) == (decision.incident, decision.step)]
-            for claim in mine:
-                left = after.controls[action]
-                held = containment.still_held(after, action, decision.incident)
-                if not held and not left.claims and (left.in_force or after.call):
-                    continue  # an undo is under way, or follows the call under way; it will answer
-                why = held or "nothing was in force"
-                if left.claims and not held:
-                    why = "still held by another step of this incident"
-                settled = ActionSettled(decision.id, decision.step, claim.call, Verb.UNDO, Skipped(why))
-                self._append(self.incident(decision.incident), settled)
-
     def _permit(self, asked: AskPermit) -> None:
         incident = self.incident(asked.incident)
         why = answer(asked, incident, self)
@@ -250,7 +243,7 @@ class Responder:
 
     def _let_in(self, id: str, group: str) -> None:
         """The next waiter of a concurrency group. One whose steps no longer wait lets the one behind it in."""
-        incident = self.incident(id)
+        incident = self._resolve_agent(self.incident(id))
         steps = tuple(
             run.id
             for run in incident.steps.values()

@@ -159,9 +159,10 @@ class Writer:
                 except Conflict:
                     raise
                 except FiredoorError as error:
-                    if responder.writes != writes:
+                    kept = isinstance(error, Refused) and error.keep
+                    if responder.writes != writes and not kept:
                         raise  # half of this job is in the transaction: undo it all
-                    if isinstance(error, Refused) and responder.overtaken():
+                    if isinstance(error, Refused) and not kept and responder.overtaken():
                         raise Conflict(f"refused on what another replica has overtaken: {error}") from error
                     answers.append((queued, None, error))
             point("before-commit")
