@@ -240,7 +240,14 @@ def _print(told: Json) -> None:
     _section(
         "Approvals",
         [
-            (one["request"], one["step"], one["state"], _asked(one), f"until {moment(one['expires_at'])}")
+            (
+                one["request"],
+                one["step"],
+                one["state"],
+                _asked(one),
+                f"until {moment(one['expires_at'])}",
+                f"plan {one['plan']}",
+            )
             for one in told["approvals"]
         ],
     )
