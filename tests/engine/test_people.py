@@ -1,0 +1,125 @@
+"""Who is reached, when, and what stops it; what happens where a way to reach them is dead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bot.domain.record import PageFailed, PageSent, Posted
+from bot.engine import verbs
+from bot.engine.world import Said
+from bot.errors import Rejected, Unavailable
+from bot.slack.blocks import SlackVoice
+from tests.engine.desk import Desk, desk_at
+
+
+def test_levels_are_paged_as_their_time_comes(desk: Desk) -> None:
+    desk.receive()
+    desk.forward(minutes=14)
+    assert set(desk.paged) == {"sre-1"}
+    desk.forward(minutes=2)
+    assert set(desk.paged) == {"sre-1", "head-of-security"}
+    desk.forward(minutes=15)
+    assert set(desk.paged) == {"sre-1", "head-of-security", "cto-1"}
+    desk.forward(minutes=30)
+    assert {"dpo", "legal", "executive", "product-owner"} <= set(desk.paged)
+
+
+def test_an_ack_stops_escalation_and_not_the_notices(desk: Desk) -> None:
+    desk.receive()
+    desk.forward(minutes=3)
+    assert desk.ack("sre-1").acked_by == "sre-1"
+    before = desk.escalated
+    desk.forward(minutes=45)
+    assert desk.escalated == before
+    assert {m.person for m in desk.rang if "/notice/" in m.key} >= {"product-owner", "cto-1", "security-ops-1"}
+
+
+def test_an_ack_runs_out_and_escalation_goes_on(desk: Desk) -> None:
+    desk.receive()
+    desk.forward(minutes=1)
+    desk.ack("sre-1")
+    desk.forward(minutes=62)  # SEV2: an hour
+    assert desk.incident().acked_by == ""
+    assert "cto-1" in desk.paged
+
+
+def test_an_ack_takes_back_what_has_not_left(desk: Desk) -> None:
+    desk.chat.faults.add("direct", Unavailable("slack", "ratelimited", retry_after=30), times=1000)
+    desk.mail.faults.add("send", Unavailable("mail", "no route", retry_after=30), times=1000)
+    desk.receive()
+    assert desk.pages == []
+    desk.ack("sre-1")
+    desk.chat.faults.clear()
+    desk.mail.faults.clear()
+    desk.forward(minutes=40)
+    assert desk.escalated == []
+    assert {state.state for state in desk.incident().pages.values() if "/escalation/" in state.page.key} <= {
+        "withdrawn",
+        "failed",
+    }
+
+
+def test_where_slack_is_down_mail_goes_at_once(desk: Desk) -> None:
+    desk.chat.faults.add("*", Unavailable("slack", "ratelimited", retry_after=30), times=10_000)
+    desk.receive()
+    assert [(page.person, page.address) for page in desk.pages] == [("sre-1", "sre-1@example.com")]
+    failed = desk.events(PageFailed)
+    assert {event.way for event in failed} == {"slack"}
+    assert desk.posts() == ()
+
+
+def test_posts_catch_up_in_order_when_slack_is_back(desk: Desk) -> None:
+    desk.chat.faults.add("*", Unavailable("slack", "ratelimited", retry_after=30), times=10_000)
+    desk.receive()
+    desk.forward(minutes=2)
+    desk.ack("sre-1")
+    desk.forward(minutes=2)
+    desk.say(verbs.note("INC-1", "the pipeline was left open", "sre-1"))
+    desk.resolve()
+    desk.forward(minutes=2)
+    assert desk.posts() == ()
+
+    desk.chat.faults.clear()
+    desk.forward(minutes=2)
+    posted = [event.purpose for event in desk.events(Posted)]
+    spoken = [purpose for purpose in posted if purpose != "card"]
+    assert spoken.index("containment:contained") < spoken.index("acknowledged") < spoken.index("status:resolved")
+    assert len({post.message.key for post in desk.posts()}) == len(desk.posts())
+    assert desk.queued() == 0
+
+
+def test_a_dead_way_hands_over_to_the_next(desk: Desk) -> None:
+    desk.chat.faults.add("direct", Rejected("slack", "account_inactive"), times=1000)
+    desk.receive()
+    ways = [(event.person, event.way) for event in desk.events(PageSent) if "/escalation/" in event.key]
+    assert ways == [("sre-1", "email")]
+
+
+def test_where_nobody_of_a_level_is_reached_the_next_is(desk: Desk) -> None:
+    for pager in ("slack", "email", "webhook"):
+        desk.estate.pagers[pager].deaf.add("sre-1")
+    desk.receive()
+    desk.forward(minutes=1)
+    assert set(desk.paged) == {"head-of-security"}
+
+
+def test_a_night_without_the_process_is_one_page_a_person_and_says_how_late(desk: Desk) -> None:
+    desk.receive()
+    desk.rang.clear()
+    desk.sleep(hours=8)
+    assert len(desk.escalated) == len(set(desk.escalated)) == 8
+    sent = [event for event in desk.events(PageSent) if event.late > 3600]
+    assert sent
+    assert not any(event.may_repeat for event in sent)
+
+
+def test_what_the_voice_cannot_word_is_paged_plainly(tmp_path: Path) -> None:
+    class Stammer(SlackVoice):
+        def page(self, *_: Any, **__: Any) -> Said:
+            raise KeyError("a template")
+
+    with desk_at(tmp_path, voice=Stammer()) as desk:
+        desk.receive()
+        assert desk.paged == ["sre-1"]
+        assert desk.pages[0].subject == "Firedoor: INC-1 (SEV2, unintended_production_change) needs you."

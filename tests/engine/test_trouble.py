@@ -1,0 +1,158 @@
+"""Systems that are down, throttled, denying, hostile or broken: people are still reached, and nothing is claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bot.actions import registry
+from bot.actions.vault_revoke_agent import RevokeAgent
+from bot.domain.containment import Containment
+from bot.domain.incident import StepStatus
+from bot.domain.outcome import Done, Failed, Outcome, Pending
+from bot.domain.record import ActionSettled
+from bot.engine import verbs
+from bot.errors import Denied, Rejected, Unavailable
+from bot.ports import Ports
+from tests.engine.desk import Desk, desk_at
+
+SECRET = "hvs.CAESIJlU02LQZq4c3xXbvDk0m2Wt9bX4c7Tg"  # as Vault prints one
+
+
+def test_vault_down_the_page_leaves_the_step_says_why_and_is_done_later(desk: Desk) -> None:
+    desk.vault.sealed = True
+    desk.receive()
+    desk.forward(minutes=2)
+
+    assert desk.paged[0] == "sre-1"
+    assert desk.status("revoke_vault") is StepStatus.RUNNING
+    pending = desk.outcomes("revoke_vault")[0]
+    assert isinstance(pending, Pending)
+    assert pending.unavailable
+    assert "Vault is sealed" in pending.why
+    assert desk.status("disable_keys") is StepStatus.DONE  # nothing waits for Vault
+    assert desk.incident().containment is Containment.RUNNING
+    assert not desk.gateway.attempt_effect("agent-7", "probe")  # the gateway was told, though the KV path was not
+
+    desk.vault.sealed = False
+    desk.forward(minutes=2)
+    assert desk.incident().containment is Containment.CONTAINED
+    assert desk.alive() == []
+
+
+def test_vault_down_for_long_pages_for_containment_whoever_acked(desk: Desk) -> None:
+    desk.vault.sealed = True
+    desk.receive()
+    desk.ack("sre-1")
+    desk.forward(minutes=16)
+    about = [page for page in desk.pages if "/containment/" in page.key]
+    assert [page.person for page in about] == ["sre-1"]
+
+    desk.forward(minutes=10)
+    assert len([page for page in desk.pages if "/containment/" in page.key]) > 1
+    desk.vault.sealed = False
+    desk.forward(minutes=5)
+    before = len(desk.pages)
+    assert desk.incident().containment is Containment.CONTAINED
+    desk.forward(minutes=4)
+    assert len(desk.pages) == before
+
+
+def test_aws_throttled_uses_up_no_attempt(desk: Desk) -> None:
+    desk.aws.faults.add("*", Unavailable("aws", "Throttling: rate exceeded", retry_after=1), times=40)
+    desk.receive()
+    desk.forward(minutes=12)
+    assert desk.incident().containment is Containment.CONTAINED
+    assert desk.alive() == []
+
+
+def test_a_denied_cut_fails_pages_and_runs_again_when_a_person_mended_it(desk: Desk) -> None:
+    desk.aws.faults.add("set_access_key_active", Denied("aws", "not authorized: iam:UpdateAccessKey"), times=1)
+    desk.receive()
+    desk.forward(minutes=1)
+    assert desk.status("disable_keys") is StepStatus.FAILED
+    assert desk.incident().containment is Containment.PARTIAL
+    assert [page.person for page in desk.pages if "/failure/" in page.key] == ["sre-1"]
+
+    desk.override("disable_keys")
+    desk.forward(minutes=1)
+    assert desk.incident().containment is Containment.CONTAINED
+
+
+def test_a_passing_refusal_is_tried_again(desk: Desk) -> None:
+    desk.aws.faults.add("put_role_policy", Rejected("aws", "ConcurrentModification", retryable=True), times=2)
+    desk.receive()
+    desk.forward(minutes=2)
+    assert desk.incident().containment is Containment.CONTAINED
+
+
+class Broken(RevokeAgent):
+    def run(self, params: Mapping[str, Any], ports: Ports, *, key: str, so_far: Any = None) -> Outcome:
+        raise KeyError(SECRET)
+
+
+def test_a_bug_inside_an_action_is_an_answer_and_pages(tmp_path: Path) -> None:
+    with desk_at(tmp_path, actions={**registry(), "vault.revoke_agent": Broken()}) as desk:
+        desk.receive()
+        desk.forward(minutes=1)
+        failed = desk.outcomes("revoke_vault")[0]
+        assert isinstance(failed, Failed)
+        assert failed.why == "vault.revoke_agent failed inside: KeyError"
+        assert any("/failure/" in page.key for page in desk.pages)
+        assert desk.status("shadow") is StepStatus.DONE
+        assert SECRET not in desk.everything()
+
+
+class Chatty(RevokeAgent):
+    """Reads back more than it should."""
+
+    def run(self, params: Mapping[str, Any], ports: Ports, *, key: str, so_far: Any = None) -> Outcome:
+        outcome = super().run(params, ports, key=key, so_far=so_far)
+        if isinstance(outcome, Done):
+            return Done(outcome.grade, {**outcome.evidence, "raw": f"token {SECRET} revoked", "list": [SECRET]})
+        return outcome
+
+
+def test_no_secret_of_an_answer_reaches_record_room_pages_or_papers(tmp_path: Path) -> None:
+    with desk_at(tmp_path, actions={**registry(), "vault.revoke_agent": Chatty()}) as desk:
+        desk.redactor.register("deploy", "correct-horse-battery")
+        desk.aws.faults.add("set_access_key_active", Rejected("aws", f"no: {SECRET} correct-horse-battery"), times=9)
+        desk.receive()
+        desk.forward(minutes=20)
+        desk.ack("sre-1")
+        desk.resolve()
+        desk.forward(minutes=1)
+
+        assert set(desk.incident().documents) == {"internal-brief", "customer-initial", "postmortem"}
+        everything = desk.everything()
+        assert "redacted" in everything
+        assert SECRET not in everything
+        assert "correct-horse-battery" not in everything
+
+
+def test_a_failed_mending_is_rolled_back_and_told(desk: Desk) -> None:
+    desk.receive()
+    desk.forward(minutes=1)
+    desk.deploy_api.answers["POST", "/rollback"] = (500, {"error": "no artefact"})
+    form = {"customer_impact": False, "affected_systems": "orders", "approval_path": "bypassed", "roll_back": True}
+    desk.say(verbs.submit_form("INC-1", "confirm_impact", form, "sre-1"))
+    desk.approve("restore_config", "infra-owner-2")
+    desk.forward(minutes=5)
+    assert desk.status("restore_config") is StepStatus.FAILED
+    assert any("/failure/" in page.key for page in desk.pages)
+    assert desk.incident().containment is Containment.CONTAINED
+    assert len({request.key for request in desk.deploy_api.received}) == 1  # one effect, however many tries
+
+
+def test_pending_stages_are_decisions_of_their_own_under_one_key(desk: Desk) -> None:
+    desk.vault.sealed = True
+    desk.receive()
+    desk.forward(seconds=20)
+    desk.vault.sealed = False
+    desk.forward(minutes=1)
+    with desk.store.reading() as tx:
+        entries = tx.read("vault-entity:e-7")
+    keys = {decision.key for entry in entries for decision in entry.decisions}  # type: ignore[union-attr]  # RunActions
+    assert len(keys) == 1
+    assert sum(isinstance(entry.event, ActionSettled) for entry in entries) > 2
