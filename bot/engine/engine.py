@@ -70,8 +70,9 @@ class Engine:
         if self.timers:
             self.timers.stop()
         self.performer.stop()
+        begun = self.performer.begun
         try:
-            self.writer.submit(lambda responder: responder.tx.disown(self.world.replica)).result(5)
+            self.writer.submit(lambda responder: responder.tx.disown(self.world.replica, begun)).result(5)
         except (FiredoorError, TimeoutError) as error:
             log.warning("claims could not be handed back, their lease will run out: %s", error)
         self.writer.stop()

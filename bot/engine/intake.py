@@ -163,7 +163,7 @@ def believe(directory: Directory, alert: Alert, source: SourceRules) -> tuple[Ag
     agent = directory.agent(alert.agent_uid) if alert.agent_uid else None
     if agent is None and alert.actors:
         agent = directory.by_actor(alert.actors)
-    if agent:
+    if agent and agent.id != alert.agent_uid:
         alert = replace(alert, agent_uid=agent.id)
     named = (agent.id if agent else "", alert.agent_uid or "", *alert.actors, *(r.uid for r in alert.resources))
     protected = next((why for name in named if name and (why := directory.protected(name))), "")
@@ -181,7 +181,8 @@ def _attach(responder: Responder, incident: str, alert: Alert, id: str) -> Recei
     now = responder.now
     flood = f"flood:{incident}"
     state = responder.incident(incident)
-    if sum(at > now - timedelta(minutes=1) for at in state.news) >= NEWS_A_MINUTE:
+    minute = now - timedelta(minutes=1)
+    if sum(at > minute for at in state.news[-NEWS_A_MINUTE:]) >= NEWS_A_MINUTE:
         if responder.tx.repeat(flood, now) is None:
             responder.tx.remember(flood, incident, now, now + timedelta(hours=1))
             responder.tx.repeat(flood, now)  # `remember` stands for an entry, and this one has none

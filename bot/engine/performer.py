@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 
 POOL = 8  # calls under way per system
 ONE_BY_ONE = frozenset({"chat"})  # what people read is told in the order in which it happened
+STORE = 1.0  # seconds until what found the store away is tried again
 BUG = 30.0  # seconds until what failed through a fault of our own is tried again
 STALE = timedelta(seconds=1)  # older decisions are checked against the store before they leave (semantics 16)
 PAGE_TIMEOUT = 10.0
@@ -94,6 +95,7 @@ class Performer:
         self._pools: dict[str, ThreadPoolExecutor] = {}
         self._breakers: dict[str, Breaker] = {}
         self._flights: dict[str, Flight] = {}  # by decision
+        self._begun: set[str] = set()  # decisions that may have left and are not settled
         self._waiting: list[Claim] = []
         self._page_tries: dict[str, int] = {}
         self._chat_again: datetime | None = None  # until then nothing is posted: what waits goes in order after it
@@ -158,6 +160,11 @@ class Performer:
         """The decisions that queue here or are under way: those whose lease is to be renewed."""
         return tuple(self._flights)
 
+    @property
+    def begun(self) -> frozenset[str]:
+        """Decisions that may have left, and whose outcome is not recorded."""
+        return frozenset(self._begun)
+
     def give_up_late(self) -> None:
         """Calls past their timeout: the outcome is recorded without them, and their thread is written off."""
         now = time.monotonic()
@@ -205,11 +212,19 @@ class Performer:
         if self._stopping.is_set():
             return
         flight.started = time.monotonic()
+        self._begun.add(claim.decision.id)
         try:
             self._perform(claim, flight)
+            self._begun.discard(claim.decision.id)
+        except Unavailable as error:  # the store, before anything left; or at the end, before an outcome was recorded
+            log.warning("decision %s waits: %s", claim.decision.id, error)
+            if not self._over.is_set():
+                self._postpone(claim, STORE)
+                self._begun.discard(claim.decision.id)
         except Exception:  # a bug in one decision must not take the performer with it; the row stays and is shown
             log.exception("decision %s could not be carried out", claim.decision.id)
             self._postpone(claim, BUG, left=True)
+            self._begun.discard(claim.decision.id)
         finally:
             with self._lock:
                 if self._flights.get(claim.decision.id) is flight:
@@ -322,8 +337,9 @@ class Performer:
     def _page(self, claim: Claim, page: Page | Notify, flight: Flight) -> None:
         world, again = self._world, claim.claims > 1
         late = max(0.0, (world.ports.clock.now() - page.due).total_seconds())
+        said = self._worded(page, late, again)
         try:
-            receipt = self._send(page, self._worded(page, late, again), again)
+            receipt = self._send(page, said, again)
         except (SystemFailure, ConfigError) as error:
             if isinstance(error, Unavailable) and not page.ways and self._once_more(page):
                 self._postpone(claim, error.retry_after or 2.0, left=error.sent)
@@ -473,6 +489,7 @@ class Performer:
                 log.warning("the store did not take it, an outcome waits: %s", error)
                 self._over.wait(delay)
                 delay = min(5.0, delay * 2)
+        raise Unavailable("writer", "this process has stopped; the next one takes the decision again")
 
 
 def _system(decision: Queued) -> str:

@@ -101,11 +101,16 @@ class Outbox(Session):
         row = self._row("SELECT owner FROM outbox WHERE id = :id", {"id": id})
         return row[0] if row else None
 
-    def disown(self, owner: str) -> None:
-        """Lets go of all that a replica holds; each counts as claimed once, since it may have been performed."""
+    def disown(self, owner: str, begun: Iterable[str] | None = None) -> None:
+        """Lets go of all that a replica holds. Each counts as claimed once, since it may have been performed; those
+        that are not among the `begun` do not."""
         self._must_write()
         self._settle(tables.outbox)
-        self._run("UPDATE outbox SET owner = NULL, lease_until = NULL WHERE owner = :owner", {"owner": owner})
+        self._run(
+            f"""UPDATE outbox SET owner = NULL, lease_until = NULL, claims = CASE WHEN :all OR claims = 0
+                OR id IN ({self._database.json_items}) THEN claims ELSE claims - 1 END WHERE owner = :owner""",
+            {"owner": owner, "all": begun is None, "ids": as_list(begun or ())},
+        )
 
     def queued(self, stream: str | None = None) -> tuple[Claim, ...]:
         """Everything in the outbox, or one stream's, most urgent first."""

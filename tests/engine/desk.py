@@ -146,15 +146,14 @@ class Desk:
 
     @contextmanager
     def serving(self) -> Iterator[Desk]:
+        """With its threads and timers."""
         self.engine.start()
         try:
             yield self
         finally:
-            self.stop()
+            self.engine.stop()
 
     def stop(self) -> None:
-        if self.threads:
-            self.engine.stop()
         self.store.close()
 
     # What happens -----------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def test_a_passing_refusal_is_tried_again(desk: Desk) -> None:
 
 
 class Broken(RevokeAgent):
-    def run(self, params: Mapping[str, Any], ports: Ports, *, key: str, so_far: Any = None) -> Outcome:
+    def run(self, *_: Any, **__: Any) -> Outcome:
         raise KeyError(SECRET)
 
 
