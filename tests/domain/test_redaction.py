@@ -170,6 +170,19 @@ def test_a_secret_planted_anywhere_never_survives(value: Any, secret: str, data:
     assert redact(clean, salt=SALT) == (clean, ()), "what is redacted stays as it is"
 
 
+@given(value=json_values)
+@settings(max_examples=300, deadline=None)
+def test_what_is_passed_over_at_a_glance_holds_nothing(value: Any):
+    assert Redactor(SALT).json({"root": value}) == redact({"root": value}, salt=SALT)[0]
+
+
+@pytest.mark.parametrize("key", ["value", "Value", "VALUE"])
+@pytest.mark.parametrize("name", ["DB_PASSWORD", "session cookie"])
+def test_a_named_value_is_not_passed_over(key: str, name: str):
+    given = {"env": [{"name": name, key: "correct horse"}]}
+    assert Redactor(SALT).json(given) == redact(given, salt=SALT)[0] != given
+
+
 def _places(value: Any):
     for key in list(value) if isinstance(value, dict) else range(len(value)):
         yield value, key
