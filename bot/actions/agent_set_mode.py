@@ -374,13 +374,13 @@ def _unsettled(findings: Sequence[_Finding], now: datetime, saved: Mapping[str, 
     if in_force := [one.way for one in findings if one not in open_ones]:
         why += f" (in force at {', '.join(in_force)})"
     if states & {_Is.PASSED, _Is.REFUSED, _Is.OVERTAKEN}:
-        return Failed(retryable=not all(one.final for one in open_ones), why=why)
+        return Failed(retryable=not all(one.final for one in open_ones), why=why, undo=saved)
     if _Is.UNREACHED in states:
         named = [one.error.retry_after or 0.0 for one in open_ones if isinstance(one.error, Unavailable)]
         return Pending(now + max(ASK_AGAIN, timedelta(seconds=max(named))), saved or {}, why, unavailable=True)
     if _Is.LAGGING in states:
         if saved is None or saved["turns"] >= MOST_TURNS:
-            return Failed(retryable=True, why=why)
+            return Failed(retryable=True, why=why, undo=saved)
         return Pending(now + READ_AGAIN, {**saved, "turns": saved["turns"] + 1}, why)
     return None
 

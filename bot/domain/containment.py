@@ -214,9 +214,15 @@ def _settle(target: Target, outcome: Outcome, at: datetime) -> Target:
     control = replace(control, claims=claims, loosen=False)
     if isinstance(outcome, Done) and not outcome.nothing_held:
         control = replace(control, in_force=hold, undo=control.undo if control.undo is not None else call.undo)
-    elif isinstance(outcome, Unknown) and (not control.in_force or control.in_force.level < hold.level):
-        control = replace(control, in_force=hold)
+    elif _perhaps(outcome) and (not control.in_force or control.in_force.level < hold.level):
+        saved = outcome.undo if isinstance(outcome, Failed) else call.undo
+        control = replace(control, in_force=hold, undo=control.undo if control.undo is not None else saved)
     return _let_go(_with(replace(target, call=None, running=None, action=""), control), control.action)
+
+
+def _perhaps(outcome: Outcome) -> bool:
+    """It did not work as asked, and yet something may be in force: a release has to undo it."""
+    return isinstance(outcome, Unknown) or (isinstance(outcome, Failed) and outcome.undo is not None)
 
 
 def _let_go(target: Target, action: str) -> Target:

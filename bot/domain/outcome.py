@@ -52,10 +52,12 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The system answered no. `retryable` where the next answer may differ."""
+    """The system answered no. `retryable` where the next answer may differ. `undo` where something may have been
+    changed all the same: what a release then needs."""
 
     retryable: bool
     why: str
+    undo: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -522,8 +522,8 @@ def _redacted(outcome: Outcome, text: Callable[[str], str], json: Callable[[Any]
             return Done(grade, _mapping(json(dict(evidence))), undo, text(nothing))
         case Pending(check_at=at, so_far=so_far, why=why, unavailable=unavailable):
             return Pending(at, so_far, text(why), unavailable)
-        case Failed(retryable=retryable, why=why):
-            return Failed(retryable, text(why))
+        case Failed(retryable=retryable, why=why, undo=undo):
+            return Failed(retryable, text(why), undo)
         case Skipped(why=why):
             return Skipped(text(why))
         case Unknown(why=why):

@@ -226,10 +226,13 @@ def test_an_answer_that_got_lost_is_asked_for_again(estate: Estate):
 def test_a_way_that_refuses_the_bot_is_final_once_the_others_are_set(estate: Estate):
     estate.tools.faults.add("*", Denied("tools", "answered 401"), times=99)
     failed = estate.set()
-    assert failed == Failed(
-        False,
-        "gateway tools: answered 401 (in force at gateway mcp, parameter /agents/7/mode, kv agents/7/mode)",
+    assert isinstance(failed, Failed)
+    assert not failed.retryable
+    assert failed.why == (
+        "gateway tools: answered 401 (in force at gateway mcp, parameter /agents/7/mode, kv agents/7/mode)"
     )
+    assert failed.undo  # it is in force at three of four: a release has to know what was before
+    assert failed.undo["previous"]["gateway mcp"] == "active"
 
 
 def test_a_gateway_that_is_not_configured(estate: Estate):

@@ -23,7 +23,7 @@ timeout: 1h30m
 triggers:
   - if: ${{ alert.severity_id >= 4 and alert.labels.env == 'prod' and 'x' in alert.title }}
     types: [data_exposure]
-concurrency: {group: "agent-${{ agent.id }}", mode: skip}
+concurrency: {group: "agent-${{ agent.id }}", mode: queue}
 limits: {runs: 2/10m, targets: 3, targets_percent: 50}
 defaults: {timeout: 30s, retry: {attempts: 5, backoff: 1s}}
 steps:
@@ -89,7 +89,7 @@ def test_the_whole_language() -> None:
     alert = {"severity_id": 5, "labels": {"env": "prod"}, "title": "an x"}
     assert evaluate(trigger.condition, {"alert": alert}) is True
     assert playbook.concurrency is not None
-    assert playbook.concurrency.mode == "skip"
+    assert playbook.concurrency.mode == "queue"
     assert render(playbook.concurrency.group, {"agent": {"id": "agent-7"}}) == "agent-agent-7"
 
     cut = playbook.steps["cut"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from bot.domain import containment
 from bot.domain.agent import VaultIdentity
 from bot.domain.calls import retry_delay
 from bot.domain.expression import Item, ListOf, Literal, Name, Template
@@ -20,13 +21,16 @@ from bot.domain.record import (
     ApprovalRefused,
     DraftDocument,
     FormSubmitted,
+    Hold,
     HoldPlaced,
+    HoldReleased,
     Overridden,
     PageKind,
     Permitted,
     Released,
     Status,
     StatusChanged,
+    Verb,
 )
 from tests.domain.desk import Desk, call, later, minutes, playbook, step
 from tests.domain.incidents import AGENT, RUNBOOK
@@ -457,3 +461,16 @@ def test_papers_are_drafted_when_they_are_due_at_the_latest_and_not_for_a_false_
     false.happen("INC-1", StatusChanged(Status.FALSE_POSITIVE, "a"))
     false.settle("shadow", FOUND)
     assert drafts(false) == []
+
+
+def test_a_hold_that_failed_half_way_is_undone_by_its_release():
+    """The mode stands at one gateway and not at the other: the step failed, and yet there is something to take back."""
+    at = datetime(2026, 1, 5, 10, tzinfo=UTC)
+    hold = Hold("INC-1", "shadow", "agent.set_mode", {"agent": "7"}, "agents", 2, 5.0, attempts=1)
+    target, (run,) = containment.advance(containment.Target("agent:7"), HoldPlaced("agent:7", hold, "0:agent:7"), at)
+    failed = Failed(retryable=False, why="one of two", undo={"previous": "active"})
+    settled = ActionSettled(run.id, "shadow", "0:agent:7", Verb.RUN, failed)
+    target, decisions = containment.advance(target, settled, at)
+    assert decisions == ()
+    target, (undo,) = containment.advance(target, HoldReleased("agent:7", "INC-1", "shadow", "lead"), at)
+    assert (undo.verb, undo.undo) == (Verb.UNDO, {"previous": "active"})

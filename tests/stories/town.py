@@ -14,11 +14,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import boto3
 import httpx
@@ -27,6 +28,8 @@ import yaml
 from aiosmtpd.controller import Controller
 
 from bot.adapters.clock import SystemClock
+from bot.commands.incident import standing
+from bot.commands.records import records
 from bot.config import EXAMPLE
 from bot.sandbox.agents import SimAgent, SimGateway
 from bot.sandbox.gateway_server import GatewayServer
@@ -198,6 +201,13 @@ class Town:
     def _write(self, name: str, body: Mapping[str, Any]) -> None:
         (self.folder / name).write_text(yaml.safe_dump(dict(body), sort_keys=False))
 
+    @contextmanager
+    def editing(self, name: str) -> Iterator[dict[str, Any]]:
+        """The operator edits a file of the folder, before the bot starts."""
+        body: dict[str, Any] = yaml.safe_load((self.folder / name).read_text())
+        yield body
+        self._write(name, body)
+
     def _people(self) -> dict[str, Any]:
         body: dict[str, Any] = yaml.safe_load((EXAMPLE / "people.yaml").read_text())
         for name, person in body["persons"].items():
@@ -265,7 +275,7 @@ class Town:
 
     def _settings(self) -> dict[str, Any]:
         return {
-            "install": "town",
+            "install": f"town-{self.id}",
             "mode": "live",
             "store": {"url_secret": "env:T_STORE"},
             "listen": {"host": "127.0.0.1", "port": self.port},
@@ -329,9 +339,12 @@ class Town:
     def send_to_queue(self, body: str) -> None:
         self.aws("sqs").send_message(QueueUrl=self.queue, MessageBody=body)
 
-    def post(self, body: Any, source: str = "guardduty-web", token: str = "bearer-secret-0123456789") -> httpx.Response:
+    def post(
+        self, body: Any, source: str = "guardduty-web", token: str = "bearer-secret-0123456789", *, url: str = ""
+    ) -> httpx.Response:
+        """`url` is a replica's, where there are several."""
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        return httpx.post(f"{self.url}/v1/alerts/{source}", json=body, headers=headers, timeout=10)
+        return httpx.post(f"{url or self.url}/v1/alerts/{source}", json=body, headers=headers, timeout=40)
 
     def firedoor(self, *args: str) -> subprocess.CompletedProcess[str]:
         """The command line, as an operator of this folder."""
@@ -345,11 +358,17 @@ class Town:
         )
 
     def show(self, incident: str = "INC-1") -> dict[str, Any]:
-        """`firedoor incident show --json`."""
-        done = self.firedoor("incident", "show", incident, "--json")
-        assert done.returncode == 0, done.stderr
-        shown: dict[str, Any] = json.loads(done.stdout)
+        """What `firedoor incident show --json` says, without the start of a process each time."""
+        with mock.patch.dict(os.environ, self.env), records(self.folder) as kept:
+            entries = kept.entries(incident)
+            told = standing(kept, kept.incident(incident, entries), entries)
+        shown: dict[str, Any] = json.loads(json.dumps(told, default=str))
         return shown
+
+    def incidents(self) -> tuple[str, ...]:
+        """Their ids, the oldest first."""
+        with mock.patch.dict(os.environ, self.env), records(self.folder) as kept:
+            return tuple(row.stream for row in kept.tx.streams("incident", newest_first=False))
 
 
 class Served:
