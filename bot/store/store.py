@@ -72,6 +72,11 @@ class Store:
             raise
         return cls(database, identity, clock, read_only=read_only, virtual=virtual)
 
+    @property
+    def public_key(self) -> bytes:
+        """Raw, 32 bytes: what the entries written now verify with."""
+        return self._identity.signer.public()
+
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Commits on a clean exit. Raises Conflict where another writer was first, Unavailable where the database is
