@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 import sqlite3
 import threading
 from abc import ABC, abstractmethod
@@ -60,6 +61,7 @@ class Database(ABC):
 
     json_items: ClassVar[str]  # the members of the JSON list :ids, as a subquery
     claim_lock: ClassVar[str]  # so that two claims take different rows
+    row_lock: ClassVar[str]  # so that what was read stays so until the end of the transaction
     begin_writing: ClassVar[str]
     begin_reading: ClassVar[str]
 
@@ -153,6 +155,7 @@ class Database(ABC):
 class Sqlite(Database):
     json_items = "SELECT value FROM json_each(:ids)"
     claim_lock = ""
+    row_lock = ""
     begin_writing = "BEGIN IMMEDIATE"
     begin_reading = "BEGIN"
 
@@ -221,6 +224,7 @@ class Sqlite(Database):
 class Postgres(Database):
     json_items = "SELECT value FROM json_array_elements_text(CAST(:ids AS json))"
     claim_lock = "FOR UPDATE SKIP LOCKED"
+    row_lock = "FOR UPDATE"
     begin_writing = "BEGIN"
     begin_reading = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
@@ -230,9 +234,12 @@ class Postgres(Database):
     def __init__(self, url: URL, read_only: bool) -> None:
         engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_use_lifo=True, pool_timeout=10, max_overflow=20)
 
+        name = f"firedoor {secrets.token_hex(8)}"  # of this process: all its sessions are known by it
+
         @event.listens_for(engine, "connect")
         def _settle(raw: Any, _record: Any) -> None:
-            raw.execute(self.SETTINGS + ("; SET default_transaction_read_only = on" if read_only else ""))
+            settings = f"{self.SETTINGS}; SET application_name = '{name}'"
+            raw.execute(settings + ("; SET default_transaction_read_only = on" if read_only else ""))
 
         super().__init__(engine, url.render_as_string())
 

@@ -144,8 +144,27 @@ class Peers(Replicas):
             self._drop()
 
     def dead(self) -> tuple[str, ...]:
+        """One that hangs keeps its sessions, and inside them its row locks: they are ended, so that nobody waits for
+        them. Should it wake up, it begins anew."""
         rows, held, now = self._listed()
+        if hung := [id for id, until in rows if until < now and _number(id) in held]:
+            self._end_sessions(hung)
         return tuple(id for id, until in rows if until < now or _number(id) not in held)
+
+    def _end_sessions(self, replicas: list[str]) -> None:
+        """Of the processes that hold these replicas' locks. Its own role may do that."""
+        database = self._database
+        numbers = [_number(id) for id in replicas]
+        with database.transaction(database.begin_writing) as raw, database.translated():
+            raw.execute(
+                """SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name IN (
+                    SELECT application_name FROM pg_stat_activity JOIN pg_locks USING (pid)
+                    WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND application_name LIKE 'firedoor %%'
+                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                    AND ((classid::bigint << 32) | objid::bigint) = ANY(%s))
+                AND pid <> pg_backend_pid()""",
+                (numbers,),
+            )
 
     def _hold(self, sql: str, replica: str) -> bool:
         with self._guard, self._database.translated():

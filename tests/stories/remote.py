@@ -45,7 +45,10 @@ class Served:
             self.watch(what, when, number)
 
     def _answer(self, read: Any, write: Any) -> None:
-        name, method, args, kwargs = pickle.load(read)
+        try:
+            name, method, args, kwargs = pickle.load(read)
+        except (EOFError, ConnectionResetError):
+            return  # killed before it had said what it wanted
         what = f"{name}.{method}"
         with self._lock:
             self.calls.append(what)
@@ -59,7 +62,7 @@ class Served:
         self._tell(what, AFTER, number)
         try:
             pickle.dump(answer, write)
-        except BrokenPipeError:
+        except (BrokenPipeError, ConnectionResetError):
             return  # nobody is there to hear it any more
 
 
