@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -15,9 +17,11 @@ from bot.domain.placement import key_of, severity_of
 from bot.domain.record import AlertReceived, AlertsCounted, Opened, Timers
 from bot.domain.source import SourceRules
 from bot.engine.responder import Responder
+from bot.engine.rulebook import Choice, Rulebook
 from bot.errors import Refused
 from bot.ports import Directory
 
+REMEMBERED = timedelta(hours=24)  # the answer to a signed delivery
 NEWS_A_MINUTE = 30  # alerts that become entries of one incident; the rest of a flood is counted
 
 
@@ -31,33 +35,105 @@ class Receipt:
     why: str
 
 
+@dataclass(slots=True)
+class Arrival:
+    """An alert as it is believed, on its way to its place; nothing was asked of the store yet. `body` is what is kept
+    of the raw alert, redacted already, as is the alert's own text."""
+
+    alert: Alert
+    source: SourceRules
+    body: bytes
+    agent: Agent | None
+    distrust: str  # why its word must not contain by itself, '' where it may
+    dedup: str
+    id: str
+    choice: Choice | None = None
+
+    @classmethod
+    def of(cls, directory: Directory, alert: Alert, source: SourceRules, body: bytes) -> Arrival:
+        agent, alert, distrust = believe(directory, alert, source)
+        return cls(alert, source, body, agent, distrust, alert.dedup_key(), alert_id(alert))
+
+    def calls_for(self, rulebook: Rulebook) -> Choice:
+        """Asked once, and not at all of a repeat."""
+        if self.choice is None:
+            self.choice = rulebook.choose(self.alert, self.alert.text, self.agent, self.alert.types)
+        return self.choice
+
+    def key(self, rulebook: Rulebook) -> str:
+        return key_of(self.alert, self.calls_for(rulebook).type)
+
+    def save(self, responder: Responder, incident: str | None) -> None:
+        responder.tx.save_alert(
+            self.id, self.source.name, self.dedup, incident, responder.now, self.body, self.alert.uid
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a delivery, alert by alert. `again`: it came before, and this was the answer."""
+
+    receipts: tuple[Receipt, ...]
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Alerts that came together, ready to be written: the writer's job of one. `id`: deliveries of one id count once
+    ('' is none)."""
+
+    alerts: tuple[Arrival, ...]
+    id: str = ""
+
+    def __call__(self, responder: Responder) -> Taken:
+        """All of its alerts, or none."""
+        responder.writes += 1  # what is counted and remembered is no entry, and must not outlive a failure either
+        if self.id:
+            first = responder.tx.seen(self.id, responder.now, responder.now + REMEMBERED)
+            if first is not None:
+                return Taken(tuple(Receipt(*one) for one in json.loads(first)), again=True)
+        receipts = tuple(place(responder, arrival) for arrival in self.alerts)
+        if self.id:
+            responder.tx.answered(self.id, json.dumps([(r.alert, r.status, r.incident, r.why) for r in receipts]))
+        return Taken(receipts)
+
+
+def foresee(responder: Responder, deliveries: Sequence[Delivery]) -> None:
+    """What these will ask the store, asked at once: a statement for all costs little more than one for each."""
+    tx, rulebook = responder.tx, responder.world.rulebook
+    arrivals = [arrival for delivery in deliveries for arrival in delivery.alerts]
+    tx.foresee_repeats(arrival.dedup for arrival in arrivals)
+    keys = [arrival.key(rulebook) for arrival in arrivals if not _is_repeat(responder, arrival)]
+    tx.foresee_open_keys(keys)
+    tx.foresee_repeats(_flood(incident) for incident in map(tx.open_key, keys) if incident)
+
+
 def receive(responder: Responder, alert: Alert, source: SourceRules, body: bytes) -> Receipt:
-    """`body` is what is kept of the raw alert, redacted already; the alert's own text too."""
-    tx, now = responder.tx, responder.now
-    agent, alert, distrust = believe(responder.world.ports.directory, alert, source)
-    dedup = alert.dedup_key()
-    id = alert_id(alert)
-    if not alert.resolved:
-        hit = tx.repeat(dedup, now)
-        if hit:
-            tx.save_alert(id, source.name, dedup, hit.incident, now, body, alert.uid)
-            why = (
-                f"the same product, rule, agent and resources as an alert of {hit.first:%Y-%m-%d %H:%M:%S} UTC; "
-                f"number {hit.count}, counted until {hit.window_end:%H:%M:%S}"
-            )
-            return Receipt(id, "repeated", hit.incident, why)
-    choice = responder.world.rulebook.choose(alert, alert.text, agent, alert.types)
-    key = key_of(alert, choice.type)
+    """One alert by itself, as `Arrival` describes it."""
+    return place(responder, Arrival.of(responder.world.ports.directory, alert, source, body))
+
+
+def place(responder: Responder, arrival: Arrival) -> Receipt:
+    tx, now, id, dedup = responder.tx, responder.now, arrival.id, arrival.dedup
+    agent, alert, source, distrust = arrival.agent, arrival.alert, arrival.source, arrival.distrust
+    if not alert.resolved and (hit := tx.repeat(dedup, now)):
+        arrival.save(responder, hit.incident)
+        why = (
+            f"the same product, rule, agent and resources as an alert of {hit.first:%Y-%m-%d %H:%M:%S} UTC; "
+            f"number {hit.count}, counted until {hit.window_end:%H:%M:%S}"
+        )
+        return Receipt(id, "repeated", hit.incident, why)
+    choice, key = arrival.calls_for(responder.world.rulebook), arrival.key(responder.world.rulebook)
     open_incident = tx.open_key(key)
     if open_incident is None and alert.resolved:
-        tx.save_alert(id, source.name, dedup, None, now, body, alert.uid)
+        arrival.save(responder, None)
         return Receipt(id, "ignored", "", "the source says that it is over, and no incident is open for it")
     window_end = now + responder.world.config.settings.intake.dedup_window
     if open_incident:
         receipt = _attach(responder, open_incident, alert, id)
         if not alert.resolved:
             tx.remember(dedup, open_incident, now, window_end)
-        tx.save_alert(id, source.name, dedup, open_incident, now, body, alert.uid)
+        arrival.save(responder, open_incident)
         return receipt
     incident = f"INC-{tx.next_number('incident')}"
     tx.take_open_key(key, incident)
@@ -87,7 +163,7 @@ def receive(responder: Responder, alert: Alert, source: SourceRules, body: bytes
         timers=timers(settings, severity),
         why="; ".join(part for part in (choice.why, distrust) if part),
     )
-    tx.save_alert(id, source.name, dedup, incident, now, body, alert.uid)
+    arrival.save(responder, incident)
     responder.open(responder.world.rulebook.frozen(pins, tx.pinned), opened)
     return Receipt(id, "opened", incident, opened.why)
 
@@ -179,7 +255,7 @@ def believe(directory: Directory, alert: Alert, source: SourceRules) -> tuple[Ag
 def _attach(responder: Responder, incident: str, alert: Alert, id: str) -> Receipt:
     """News for an open incident; past the first of a minute a flood is counted under one key."""
     now = responder.now
-    flood = f"flood:{incident}"
+    flood = _flood(incident)
     state = responder.incident(incident)
     minute = now - timedelta(minutes=1)
     if sum(at > minute for at in state.news[-NEWS_A_MINUTE:]) >= NEWS_A_MINUTE:
@@ -193,6 +269,15 @@ def _attach(responder: Responder, incident: str, alert: Alert, id: str) -> Recei
     text = responder.tx.put_text(incident, _text(alert.text))
     responder.append(incident, AlertReceived(_factual(alert), text, why))
     return Receipt(id, "attached", incident, why)
+
+
+def _is_repeat(responder: Responder, arrival: Arrival) -> bool:
+    return not arrival.alert.resolved and responder.tx.is_repeat(arrival.dedup, responder.now)
+
+
+def _flood(incident: str) -> str:
+    """The key under which the rest of an incident's flood is counted."""
+    return f"flood:{incident}"
 
 
 def _linked(responder: Responder, agent: Agent | None, incident: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from bot.engine.crash import point
+from bot.engine.intake import Delivery, foresee
 from bot.engine.responder import Effects, Known, Responder
 from bot.engine.world import World
 from bot.errors import Conflict, FiredoorError, Refused, Unavailable
@@ -152,6 +153,7 @@ class Writer:
         answers: list[Given] = []
         with self._store.transaction() as tx:
             responder = Responder(tx, self._world, self._known.get)
+            foresee(responder, [queued.job for queued in batch if isinstance(queued.job, Delivery)])
             for queued in batch:
                 writes = responder.writes
                 try:

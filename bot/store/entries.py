@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from bot.domain.record import RULES, SCHEMA, Decision, Entry, Event
 from bot.errors import Conflict, FutureEntry, RecordBroken
 from bot.store import codec, seal, tables
+from bot.store.database import as_list
 from bot.store.session import Session, maybe_moment, micros, moment
 
 
@@ -47,6 +48,7 @@ class Entries(Session):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._heads: dict[str, Head] = {}
+        self._open: dict[str, str | None] = {}  # the open keys that were asked for
 
     def head(self, stream: str) -> Head | None:
         if stream in self._heads:
@@ -160,12 +162,20 @@ class Entries(Session):
         if self._waits(tables.open_keys, key):
             raise Conflict(f"open key {key!r} is taken")
         self._wait(tables.open_keys, key, (key, incident))
+        self._open[key] = incident
 
     def open_key(self, key: str) -> str | None:
         """The open incident that holds a key."""
-        row = self._waits(tables.open_keys, key)
-        row = row or self._row("SELECT key, incident FROM open_keys WHERE key = :key", {"key": key})
-        return row[1] if row else None
+        self.foresee_open_keys((key,))
+        return self._open[key]
+
+    def foresee_open_keys(self, keys: Iterable[str]) -> None:
+        """Looks for these in one statement, for those who ask for each."""
+        unknown = dict.fromkeys(key for key in keys if key not in self._open)
+        if not unknown:
+            return
+        sql = f"SELECT key, incident FROM open_keys WHERE key IN ({self._database.json_items})"
+        self._open |= dict.fromkeys(unknown) | dict(self._rows(sql, {"ids": as_list(unknown)}))
 
     def open_keys(self, prefix: str) -> tuple[str, ...]:
         """The open incidents whose key begins so."""
@@ -180,6 +190,7 @@ class Entries(Session):
         self._must_write()
         self._settle(tables.open_keys)
         self._run("DELETE FROM open_keys WHERE incident = :incident", {"incident": incident})
+        self._open.clear()
 
     def _previous(self, stream: str, version: int) -> str:
         head = self.head(stream)

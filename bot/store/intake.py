@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from bot.store import tables
 from bot.store.artefacts import Artefacts
+from bot.store.database import as_list
 from bot.store.session import micros, moment
 
 
@@ -55,15 +58,21 @@ class Quarantined:
     body: bytes
 
 
-# The one open window of a key. Counts that an entry does not tell of yet survive the end of a window.
-_REPEAT = """UPDATE dedup SET total = total + :n, last = CASE WHEN last > :at THEN last ELSE :at END,
-        unreported_since = coalesce(unreported_since, :at)
-    WHERE key = :key AND incident = (SELECT incident FROM dedup WHERE key = :key AND window_end > :at
-        ORDER BY window_end DESC LIMIT 1)
-    RETURNING incident, total, first, window_end"""
+@dataclass(slots=True)
+class _Window:
+    """Of one news and incident, what was counted in this transaction included. Microseconds."""
+
+    incident: str
+    total: int = 0
+    first: int = 0
+    end: int = 0
 
 
 class Intake(Artefacts):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._windows: dict[str, dict[str, _Window]] = {}  # by news and incident, of the news that was asked for
+
     def save_alert(
         self,
         id: str,
@@ -102,19 +111,56 @@ class Intake(Artefacts):
         )
         return found is not None
 
+    def foresee_repeats(self, dedup_keys: Iterable[str]) -> None:
+        """Reads what is known of these in one statement, for those who ask of each; nobody else counts them meanwhile.
+        What ended but was not told of yet is still known."""
+        self._must_write()
+        unknown = dict.fromkeys(key for key in dedup_keys if key not in self._windows)
+        if not unknown:
+            return
+        rows = self._rows(
+            f"""SELECT key, incident, total, first, window_end FROM dedup WHERE key IN ({self._database.json_items})
+            ORDER BY key, incident {self._database.row_lock}""",
+            {"ids": as_list(unknown)},
+        )
+        self._windows |= {key: {} for key in unknown}
+        for key, incident, total, first, end in rows:
+            self._windows[key][incident] = _Window(incident, total, first, end)
+
+    def is_repeat(self, dedup_key: str, at: datetime) -> bool:
+        return self._open_window(dedup_key, micros(at)) is not None
+
     def remember(self, dedup_key: str, incident: str, at: datetime, window_end: datetime) -> None:
         """From now to `window_end` the same news is a repeat. This one is told of by an entry of its own."""
-        self._settle_if(dedup_key)
-        time = micros(at)
-        row = (dedup_key, incident, time, time, micros(window_end), 1, 1, None)
-        self._wait(tables.dedup, dedup_key, row)
+        self.foresee_repeats((dedup_key,))
+        window = self._windows[dedup_key].setdefault(incident, _Window(incident))
+        window.total += 1
+        window.first, window.end = micros(at), micros(window_end)
+        self._count(dedup_key, window, window.first, told=1)
 
     def repeat(self, dedup_key: str, at: datetime, n: int = 1) -> DedupHit | None:
         """Counts `n` alerts of one news if its window is open at that time."""
-        self._must_write()
-        self._settle_if(dedup_key)
-        row = self._row(_REPEAT, {"key": dedup_key, "at": micros(at), "n": n})
-        return DedupHit(row[0], row[1], moment(row[2]), moment(row[3])) if row else None
+        time = micros(at)
+        window = self._open_window(dedup_key, time)
+        if window is None:
+            return None
+        window.total += n
+        self._count(dedup_key, window, time, untold=n)
+        return DedupHit(window.incident, window.total, moment(window.first), moment(window.end))
+
+    def _open_window(self, dedup_key: str, time: int) -> _Window | None:
+        self.foresee_repeats((dedup_key,))
+        windows = [window for window in self._windows[dedup_key].values() if window.end > time]
+        return max(windows, key=lambda window: window.end, default=None)
+
+    def _count(self, dedup_key: str, window: _Window, time: int, *, told: int = 0, untold: int = 0) -> None:
+        """Adds to the row that waits. Counts that no entry tells of yet survive the end of a window."""
+        key = (dedup_key, window.incident)
+        _, _, _, last, _, total, reported, since = self._waits(tables.dedup, key) or (*key, 0, 0, 0, 0, 0, None)
+        last = max(last, time) if untold else last or time
+        since = time if since is None and untold else since
+        counts = (total + told + untold, reported + told, since)
+        self._wait(tables.dedup, key, (*key, window.first, last, window.end, *counts))
 
     def forget(self, incident: str) -> None:
         """Closes the incident's windows. What was counted and not told yet is kept until it is."""
@@ -122,6 +168,7 @@ class Intake(Artefacts):
         self._settle(tables.dedup)
         self._run("DELETE FROM dedup WHERE incident = :incident AND unreported_since IS NULL", {"incident": incident})
         self._run("UPDATE dedup SET window_end = 0 WHERE incident = :incident", {"incident": incident})
+        self._windows.clear()
 
     def unreported(self, before: datetime) -> tuple[Repeats, ...]:
         """Repeats to tell of whose first came at or before a moment. Those another transaction is telling of are left
@@ -143,6 +190,7 @@ class Intake(Artefacts):
         mine = "key = :key AND (:any OR incident = :incident)"
         self._run(f"DELETE FROM dedup WHERE {mine} AND window_end = 0 AND unreported_since <= :at", values)
         self._run(f"UPDATE dedup SET reported = total, unreported_since = NULL WHERE {mine}", values)
+        self._windows.clear()
 
     def seen(self, id: str, at: datetime, expires: datetime, answer: str = "") -> str | None:
         """The first time None, and `answer` is kept until `expires`; after that the first answer."""
@@ -183,7 +231,3 @@ class Intake(Artefacts):
             Quarantined(id, source, reason, moment(at), self._unseal("", None, sealed, f"quarantine {id}") or b"")
             for id, source, reason, at, sealed in rows
         )
-
-    def _settle_if(self, dedup_key: str) -> None:
-        if self._waits(tables.dedup, dedup_key):
-            self.flush()

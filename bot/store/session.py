@@ -21,7 +21,10 @@ _KEEP = "ON CONFLICT DO NOTHING"
 _REPLACE = """ON CONFLICT (stream) DO UPDATE SET version = excluded.version, next_due = excluded.next_due,
     open = excluded.open, summary = excluded.summary"""
 _AGAIN = """ON CONFLICT (key, incident) DO UPDATE SET first = excluded.first, window_end = excluded.window_end,
-    total = dedup.total + 1, reported = dedup.reported + 1"""
+    last = CASE WHEN excluded.unreported_since IS NULL OR dedup.last > excluded.last THEN dedup.last
+        ELSE excluded.last END,
+    total = dedup.total + excluded.total, reported = dedup.reported + excluded.reported,
+    unreported_since = coalesce(dedup.unreported_since, excluded.unreported_since)"""
 # Every transaction writes in this order, so that two never wait for each other crosswise.
 _ORDER: dict[Table, str] = {
     tables.entries: "",

@@ -13,15 +13,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
 from typing import Any
 
 from bot.config import Config, SecretRef
 from bot.domain.alert import Alert, AlertText
 from bot.domain.source import SourceRules
 from bot.engine.engine import Engine
-from bot.engine.intake import Receipt, receive
-from bot.engine.responder import Responder
+from bot.engine.intake import Arrival, Delivery, Taken
 from bot.errors import BadAlert, ConfigError, Conflict, RecordBroken, Unavailable
 from bot.sources import read
 from bot.sources.authentication import NotAuthentic, authenticate
@@ -33,40 +31,10 @@ log = logging.getLogger(__name__)
 
 PATH = "/v1/alerts/"
 LARGE = 32 * 1024  # bytes; a body over it is read beside the event loop
-REMEMBERED = timedelta(hours=24)  # the answer to a signed delivery
 PATIENCE = 30.0  # seconds that a sender waits for the commit
 AGAIN = 2.0  # seconds after which a sender may try again
 SHORTEST_SECRET = 16  # characters
 _TYPES = ("application/json", "text/plain", "text/json")  # SNS says text/plain of its JSON
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What became of a delivery, alert by alert. `again`: it came before, and this was the answer."""
-
-    receipts: tuple[Receipt, ...]
-    again: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """Read and redacted, ready to be written; the job of one. `id`: deliveries of one id count once ('' is none)."""
-
-    source: SourceRules
-    alerts: tuple[tuple[Alert, bytes], ...]
-    id: str = ""
-
-    def __call__(self, responder: Responder) -> Taken:
-        """All of its alerts, or none."""
-        responder.writes += 1  # what is counted and remembered is no entry, and must not outlive a failure either
-        if self.id:
-            first = responder.tx.seen(self.id, responder.now, responder.now + REMEMBERED)
-            if first is not None:
-                return Taken(tuple(Receipt(*one) for one in json.loads(first)), again=True)
-        receipts = tuple(receive(responder, alert, self.source, body) for alert, body in self.alerts)
-        if self.id:
-            responder.tx.answered(self.id, json.dumps([(r.alert, r.status, r.incident, r.why) for r in receipts]))
-        return Taken(receipts)
 
 
 @dataclass(slots=True)
@@ -236,9 +204,12 @@ class Intake:
         payload = redactor.json(decode(body, encoding, self._limits.body))
         alerts = tuple(_without_secrets(alert, redactor.text) for alert in read(source, payload))
         if len(alerts) == 1:
-            return Delivery(source, ((alerts[0], json.dumps(payload).encode()),), id)
-        # Of a delivery of many each keeps its own part, so that erasing one incident erases it.
-        return Delivery(source, tuple((alert, _as_read(alert)) for alert in alerts), id)
+            bodies = [json.dumps(payload).encode()]
+        else:  # each keeps its own part, so that erasing one incident erases it
+            bodies = [_as_read(alert) for alert in alerts]
+        directory = self._engine.world.ports.directory
+        pairs = zip(alerts, bodies, strict=True)
+        return Delivery(tuple(Arrival.of(directory, alert, source, kept) for alert, kept in pairs), id)
 
     def _count(self, source: SourceRules, taken: Taken) -> None:
         for receipt in taken.receipts:

@@ -76,17 +76,17 @@ def test_of_a_delivery_with_one_bad_alert_nothing_is_kept(desk: Desk):
 
 
 def test_where_one_alert_of_many_cannot_be_recorded_none_is(desk: Desk, monkeypatch: pytest.MonkeyPatch):
-    from bot.web import intake
+    from bot.engine import intake
 
-    genuine = intake.receive
+    genuine = intake.place
 
-    def broken(responder, alert, source, body):
-        if alert.agent_uid == "agent-9":
+    def broken(responder, arrival):
+        if arrival.alert.agent_uid == "agent-9":
             raise RecordBroken("INC-2/3: the digest does not fit the bytes")
-        return genuine(responder, alert, source, body)
+        return genuine(responder, arrival)
 
     desk.alert("alertmanager", {"alerts": [_firing(0, "agent-7")]})
-    monkeypatch.setattr(intake, "receive", broken)
+    monkeypatch.setattr(intake, "place", broken)
     before = desk.kept()
     answer = desk.alert("alertmanager", {"alerts": [_firing(n, f"agent-{a}") for n, a in enumerate((7, 9))]})
     assert (answer.status_code, answer.json()["code"]) == (503, "not_recorded")
@@ -225,7 +225,7 @@ def test_a_bug_is_shown_as_one_and_the_next_alert_is_taken(
         raise KeyError("a bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr("bot.web.intake.receive", bug)
+        patch.setattr("bot.engine.intake.place", bug)
         assert desk.alert("siem", finding(desk.clock)).status_code == 500
     assert "failed inside" in caplog.text
     assert desk.alert("siem", finding(desk.clock)).status_code == 202

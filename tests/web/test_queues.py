@@ -118,16 +118,16 @@ def test_while_the_store_is_away_nothing_is_deleted_and_nothing_is_lost(desk: De
 def test_a_message_whose_alert_trips_a_bug_stays_in_the_queue_and_the_others_pass(
     live: Desk, monkeypatch: pytest.MonkeyPatch
 ):
-    from bot.web import intake
+    from bot.engine import intake
 
-    genuine = intake.receive
+    genuine = intake.place
 
-    def buggy(responder, alert, source, body):
-        if alert.uid == "buggy":
+    def buggy(responder, arrival):
+        if arrival.alert.uid == "buggy":
             raise KeyError("a bug")
-        return genuine(responder, alert, source, body)
+        return genuine(responder, arrival)
 
-    monkeypatch.setattr(intake, "receive", buggy)
+    monkeypatch.setattr(intake, "place", buggy)
     bad = {**EVENT, "detail": {**EVENT["detail"], "id": "buggy"}}
     queue = SimQueue(json.dumps(bad), json.dumps(EVENT))
     assert _reader(live, queue).poll() == 1
