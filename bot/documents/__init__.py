@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from bot.documents.facts import Facts, facts
-from bot.documents.markdown import Markdown, code, escape, plain
+from bot.documents.markdown import Markdown, code, escape, flowing, plain
 from bot.domain.incident import Incident
 from bot.domain.measures import Measure
 from bot.domain.record import Entry, TextRef
@@ -46,12 +47,18 @@ def render(kind: str, incident: Incident, entries: Sequence[Entry], read_text: R
     """`<kind>.md.j2` of the folder `templates`, filled in. `read_text` gives None for erased text. Raises ConfigError
     with the template's file and line."""
     missing: list[str] = []
-    environment = _environment(templates, missing)
+
+    def todo(role: str, what: str) -> Markdown:
+        """Marks what only a person can say, and remembers that it is missing."""
+        missing.append(f"{plain(role)}: {plain(what)}")
+        return Markdown(f"**[to be completed by {escape(_role(role))}: {escape(what)}]**")
+
+    environment = _environment(templates)
     seen = facts(incident, entries)
     names = _public(seen) if kind.startswith(PUBLIC) else _internal(seen, read_text)
     name = f"{kind}{_SUFFIX}"
     try:
-        markdown = environment.get_template(name).render(names)
+        markdown = environment.get_template(name).render(names, todo=todo)
     except jinja2.TemplateNotFound as error:
         known = ", ".join(one.removesuffix(_SUFFIX) for one in environment.list_templates(["j2"])) or "none"
         raise ConfigError(
@@ -63,7 +70,9 @@ def render(kind: str, incident: Incident, entries: Sequence[Entry], read_text: R
     return Document(kind, _title(markdown, kind), markdown, tuple(dict.fromkeys(missing)))
 
 
-def _environment(templates: Path, missing: list[str]) -> jinja2.Environment:
+@lru_cache(maxsize=16)
+def _environment(templates: Path) -> jinja2.Environment:
+    """Compiled templates are kept; one that changed on disk is compiled anew."""
     environment = ImmutableSandboxedEnvironment(
         loader=jinja2.FileSystemLoader(templates),
         undefined=jinja2.StrictUndefined,
@@ -73,13 +82,6 @@ def _environment(templates: Path, missing: list[str]) -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,  # of HTML; `_finalize` escapes every value for Markdown
     )
-
-    def todo(role: str, what: str) -> Markdown:
-        """Marks what only a person can say, and remembers that it is missing."""
-        missing.append(f"{plain(role)}: {plain(what)}")
-        return Markdown(f"**[to be completed by {escape(_role(role))}: {escape(what)}]**")
-
-    environment.globals["todo"] = todo
     environment.filters |= {"code": code, "clock": clock, "moment": _moment, "span": _span}
     return environment
 
@@ -131,6 +133,7 @@ def _public(seen: Facts) -> dict[str, Any]:
     incident = seen.incident
     return {
         "public": {
+            "mode": incident.begun.mode,
             "opened_at": incident.start,
             "contained_at": incident.contained_at if seen.verified else None,
             "containment": str(incident.containment),
@@ -215,7 +218,7 @@ def _text(ref: TextRef | None, read_text: ReadText) -> str:
     if ref is None:
         return ""
     found = read_text(ref)
-    return ERASED if found is None else found
+    return ERASED if found is None else flowing(found)
 
 
 def _measure(measure: Measure) -> Mapping[str, Any]:
