@@ -53,7 +53,7 @@ require: verified-effect
 
     def targets(self, params: Mapping[str, Any], agent: Agent | None) -> tuple[Target, ...]:
         if agent is None or agent.id != params["agent"]:
-            raise ValueError(f"agent {params['agent']} is not enrolled: add it to agents.yaml")
+            raise ValueError(f"agent {params['agent'] or 'unknown'} is not enrolled: add it to agents.yaml")
         mode = _mode(params["mode"])
         if mode is None:
             raise ValueError(f"{params['mode']!r} is not a mode: active, advisory, shadow or disabled")

@@ -84,7 +84,7 @@ class DenyAll(Action):
             return Pending(now, {"attached": principal.is_denied()}, f"saved how {principal.name} was")
         if "since" not in so_far:
             principal.attach()
-        alive_until = (now + aws.PROPAGATION).isoformat(timespec="seconds")
+        alive_until = f"{now + aws.PROPAGATION:%Y-%m-%dT%H:%M:%SZ}"
         seen = Done(Grade.CONFIG, {**principal.evidence(), "alive_until": alive_until})
         undo, why = {"attached": so_far["attached"]}, f"AWSDenyAll was attached to {principal.name} but is not listed"
         return aws.settled(seen if principal.is_denied() else None, now, so_far, undo, principal.name, why)

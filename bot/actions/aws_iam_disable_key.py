@@ -115,7 +115,7 @@ def _find(params: Mapping[str, Any], ports: Ports) -> AccessKey | None:
 
 
 def _done(key: AccessKey, ports: Ports, undo: Mapping[str, Any] | None = None) -> Done:
-    alive_until = (ports.clock.now() + aws.PROPAGATION).isoformat(timespec="seconds")
+    alive_until = f"{ports.clock.now() + aws.PROPAGATION:%Y-%m-%dT%H:%M:%SZ}"
     return Done(Grade.CONFIG, {**_evidence(key), "alive_until": alive_until}, undo=undo)
 
 

@@ -46,7 +46,7 @@ irreversible: true
 
     def targets(self, params: Mapping[str, Any], agent: Agent | None) -> tuple[Target, ...]:
         if agent is None or agent.id != params["agent"]:
-            raise ValueError(f"agent {params['agent']} is not enrolled: add it to agents.yaml")
+            raise ValueError(f"agent {params['agent'] or 'unknown'} is not enrolled: add it to agents.yaml")
         aws, vault = agent.aws, agent.vault
         lookups = [
             *(["AccessKeyId", key] for key in (aws.access_keys if aws else ())),

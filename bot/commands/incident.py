@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from bot.commands.command import Command, Exit, with_config, with_json
@@ -12,7 +13,7 @@ from bot.commands.terminal import as_json, block, heading, moment, say, table
 from bot.domain.approval import missing
 from bot.domain.incident import Incident, StepRun, is_held, next_deadline
 from bot.domain.outcome import Done
-from bot.domain.record import AlertReceived, AlertsCounted, Entry, Opened, Page, Verb
+from bot.domain.record import AlertReceived, AlertsCounted, Entry, Opened, Page, PageFailed, PageSent, Verb
 from bot.domain.timeline import narrate
 from bot.domain.wording import listed, reason_text, span, topic_text
 from bot.errors import RecordBroken, Refused
@@ -31,8 +32,9 @@ def list_incidents(asked: Namespace) -> int:
         say("No incident is open." if asked.open else "There is no incident.")
         return Exit.OK
     names = ("incident", "severity", "type", "agent", "status", "containment", "acked_by", "opened_at")
+    shown = [{**one, "opened_at": moment(datetime.fromisoformat(one["opened_at"]))} for one in found]
     table(
-        [[name.replace("_", " ") for name in names], *([one.get(name) or "-" for name in names] for one in found)], ""
+        [[name.replace("_", " ") for name in names], *([one.get(name) or "-" for name in names] for one in shown)], ""
     )
     return Exit.OK
 
@@ -105,6 +107,7 @@ def replay(asked: Namespace) -> int:
 def standing(kept: Records, incident: Incident, entries: tuple[Entry, ...]) -> Json:
     """As JSON will have it; times are datetimes yet. No free text but that of the timeline's notes."""
     opened, agent = incident.begun, incident.agent
+    left = {entry.event.decision: entry.at for entry in entries if isinstance(entry.event, PageSent | PageFailed)}
     return {
         "incident": incident.id,
         "version": incident.version,
@@ -137,7 +140,7 @@ def standing(kept: Records, incident: Incident, entries: tuple[Entry, ...]) -> J
             }
             for approval in incident.approvals.values()
         ],
-        "pages": [_page(state.page, state.state) for state in incident.pages.values()],
+        "pages": [_page(state.page, state.state, left.get(id)) for id, state in incident.pages.items()],
         "holds": list(_holds(kept, incident)),
         "documents": sorted(incident.documents),
         "linked": list(incident.linked),
@@ -179,8 +182,9 @@ def _step(incident: Incident, run: StepRun) -> Json:
     }
 
 
-def _page(page: Any, state: str) -> Json:
-    told = {"person": page.person, "way": page.way, "state": state, "due": page.due, "key": page.key}
+def _page(page: Any, state: str, left: datetime | None) -> Json:
+    """`at`: when it left, or was found not to; a notice's `due` is that of what it is about."""
+    told = {"person": page.person, "way": page.way, "state": state, "at": left, "due": page.due, "key": page.key}
     if isinstance(page, Page):
         return {
             "kind": str(page.kind),
@@ -261,7 +265,10 @@ def _print(told: Json) -> None:
     )
     _section(
         "Pages",
-        [(moment(one["due"]), one["person"], one["way"], one["state"], one["about"]) for one in told["pages"]],
+        [
+            (moment(one["at"] or one["due"]), one["person"], one["way"], one["state"], one["about"])
+            for one in told["pages"]
+        ],
     )
     _section(
         "Alerts", [(moment(one["at"]), one["became"], one["source"], one["rule"], one["why"]) for one in told["alerts"]]

@@ -28,6 +28,12 @@ def plain(value: object) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
+def flowing(text: str) -> str:
+    """Paragraphs on one line: a title ends before what follows it."""
+    *first, last = [part for part in map(plain, re.split(r"\n\s*\n", text)) if part] or [""]
+    return " ".join([*(part if part.endswith((".", "!", "?", ":", "…")) else f"{part}." for part in first), last])
+
+
 _UNSEEN = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 
 

@@ -253,7 +253,7 @@ tr.good td:last-child { color: var(--good); }
 tr.decision td:last-child { color: var(--decision); }
 code { font: 13px/1.4 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 small, .kind { color: var(--soft); font-size: 12px; }
-q { display: block; margin-top: 3px; padding-left: 10px; border-left: 3px solid var(--rule);
+q { display: block; white-space: pre-line; margin-top: 3px; padding-left: 10px; border-left: 3px solid var(--rule);
   color: var(--ink); quotes: none; }
 .badge { display: inline-block; padding: 1px 9px; border: 1px solid currentColor; border-radius: 99px; font-size: 13px;
   font-weight: 600; white-space: nowrap; color: var(--open); }

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bot.config import EXAMPLE, Config, load
-from bot.documents import Document, render
+from bot.documents import Document, ReadText, render
+from bot.documents.markdown import flowing
 from bot.documents.picture import timeline_svg
 from bot.documents.report import report_html
 from bot.domain.incident import Incident
@@ -41,8 +42,8 @@ def drill(scenario: Path | None, out: Path, config: Path | None, say: Say, wire:
     )
     with tempfile.TemporaryDirectory(prefix="firedoor-drill-") as scratch:
         rehearsal = wire(script, load(folder), folder, f"sqlite:///{scratch}/record.db")
-        incident = rehearsal.run(_teller(say, script))
         engine = rehearsal.engine
+        incident = rehearsal.run(_teller(say, script, _reader(rehearsal)))
         verified = engine.store.verify(incident.id)
         agent = rehearsal.config.agents.agents[script.agent]
         result = score(
@@ -53,11 +54,22 @@ def drill(scenario: Path | None, out: Path, config: Path | None, say: Say, wire:
     return 0 if result.passed else 1
 
 
-def _teller(say: Say, script: Scenario) -> Callable[[Line], None]:
+def _teller(say: Say, script: Scenario, read: ReadText) -> Callable[[Line], None]:
     def tell(line: Line) -> None:
-        say(f"  {_since(script.starts, line.at)}  {line.text}")
+        texts = (read(ref) for ref in line.refs.values())
+        said = "".join(f" “{flowing(text)}”" for text in texts if text)
+        say(f"  {_since(script.starts, line.at)}  {line.text}{said}")
 
     return tell
+
+
+def _reader(rehearsal: Rehearsal) -> ReadText:
+    def read(ref: TextRef) -> str | None:
+        with rehearsal.engine.store.reading() as tx:
+            data = tx.get_text(ref)
+        return None if data is None else data.decode()
+
+    return read
 
 
 def _since(start: datetime, at: datetime) -> str:
@@ -69,12 +81,7 @@ def _write(out: Path, rehearsal: Rehearsal, incident: Incident, result: Scorecar
     out.mkdir(parents=True, exist_ok=True)
     entries = rehearsal.entries()
     engine = rehearsal.engine
-
-    def read(ref: TextRef) -> str | None:
-        with engine.store.reading() as tx:
-            data = tx.get_text(ref)
-        return None if data is None else data.decode()
-
+    read = _reader(rehearsal)
     documents: list[Document] = []
     for kind in PAPERS:
         fresh = render(kind, incident, entries, read, engine.world.templates)
