@@ -155,6 +155,7 @@ class Instance:
     interfaces: Mapping[str, tuple[str, ...]]  # ENI id -> security group ids
     volumes: tuple[str, ...]
     tags: Mapping[str, str] = field(default_factory=dict)
+    profile_arn: str = ""  # of its instance profile
 
 
 @dataclass(frozen=True, slots=True)

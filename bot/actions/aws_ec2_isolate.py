@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from bot.actions import Action, aws
-from bot.domain.agent import Agent
+from bot.domain.agent import Agent, AwsIdentity
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped
 from bot.domain.playbook import Target
 from bot.errors import Denied, Rejected
@@ -19,10 +20,14 @@ class Isolate(Action):
     """Puts every network interface of an instance into a security group without rules, so that no new flow goes in or
     out. Connections that are open already may live on (AWS tracks them): cutting those takes a network ACL, which hits
     the whole subnet, or stopping the instance. The instance keeps its role's credentials: end them with
-    aws.iam_revoke_sessions. Releasing gives each interface its groups back."""
+    aws.iam_revoke_sessions. Releasing gives each interface its groups back.
+
+    Only an instance of the agent is isolated, whatever an alert names: agents.yaml lists its id (`aws.instances`), or
+    it has all of `aws.instance_tags`, or its instance profile is one of `aws.instance_profiles`. Any other is refused
+    before anything is changed."""
 
     id = "aws.ec2_isolate"
-    params = (aws.INSTANCE, aws.CONNECTION)
+    params = (aws.AGENT, aws.INSTANCE, aws.CONNECTION)
     outputs = ("instance", "interfaces", "group", "effect", "target", "why")
     permissions: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "aws": (
@@ -39,13 +44,22 @@ class Isolate(Action):
     example = (
         "uses: aws.ec2_isolate\n"
         "foreach: ${{ alert.resources | selectattr('type', 'eq', 'AWS::EC2::Instance') }}\n"
-        'with: {instance: "${{ item.uid }}"}\ncontains: true\n'
+        'with: {agent: "${{ agent.id }}", instance: "${{ item.uid }}"}\ncontains: true\n'
     )
     containing = True
     best_grade = Grade.CONFIG
 
     def targets(self, params: Mapping[str, Any], agent: Agent | None) -> tuple[Target, ...]:
-        return (aws.instance_target(params, agent),)
+        if agent is None or agent.id != params["agent"]:
+            raise ValueError(f"agent {params['agent'] or 'unknown'} is not enrolled: add it to agents.yaml")
+        target, known = aws.instance_target(params, agent), agent.aws or AwsIdentity()
+        belongs = {
+            "agent": agent.id,
+            "listed": target.params["instance"] in known.instances,
+            "tags": dict(known.instance_tags),
+            "profiles": list(known.instance_profiles),
+        }
+        return (replace(target, params={**target.params, **belongs}),)
 
     def run(
         self,
@@ -61,6 +75,9 @@ class Isolate(Action):
         instance = aws.find_instance(params, account)
         if not isinstance(instance, Instance):
             return instance
+        if so_far is None and not _belongs(instance, params):
+            why = f"{instance.id} is not known to belong to {params['agent']}"
+            return Failed(retryable=False, why=f"{why}: add it to agents.yaml, or isolate it by hand")
         saved = (so_far or {}).get("groups", {})
         if so_far is None or instance.interfaces.keys() - saved.keys():  # one may have been attached meanwhile
             groups = {each: list(held) for each, held in instance.interfaces.items()} | saved
@@ -96,6 +113,13 @@ class Isolate(Action):
         if wrong := [each for each, groups in wanted.items() if set(held.get(each, ())) != set(groups)]:
             return Failed(True, f"AWS took the calls, but {', '.join(wrong)} does not have its groups back")
         return Done(Grade.CONFIG, {"instance": instance.id, "restored": sorted(wanted)})
+
+
+def _belongs(instance: Instance, params: Mapping[str, Any]) -> bool:
+    """To the agent, by what agents.yaml says of it: its id, all of the tags, or its instance profile."""
+    tags: Mapping[str, str] = params["tags"]
+    tagged = bool(tags) and tags.items() <= instance.tags.items()
+    return params["listed"] or tagged or instance.profile_arn in params["profiles"]
 
 
 def _swap(account: AwsAccount, instance: Instance, wanted: Mapping[str, tuple[str, ...]]) -> list[Denied | Rejected]:

@@ -21,7 +21,8 @@ _LAG = timedelta(minutes=2)  # until a new snapshot must be listed
 class TakeSnapshot(Action):
     """Takes EBS snapshots of all volumes of an instance, at one moment, tagged with the incident, and waits until they
     are complete. A snapshot never holds memory. It contains nothing, changes nothing on the instance and is not undone:
-    delete it when the case is closed."""
+    delete it when the case is closed. Because it harms no instance it is not bound to the agent: it takes any that the
+    connection knows."""
 
     id = "aws.ec2_snapshot"
     params = (aws.INSTANCE, aws.CONNECTION)

@@ -156,6 +156,7 @@ class BotoEc2:
             interfaces={each["NetworkInterfaceId"]: _group_ids(each) for each in interfaces},
             volumes=tuple(sorted(each["Ebs"]["VolumeId"] for each in data["BlockDeviceMappings"] if "Ebs" in each)),
             tags={tag["Key"]: tag["Value"] for tag in data.get("Tags", ())},
+            profile_arn=data.get("IamInstanceProfile", {}).get("Arn", ""),
         )
 
     def quarantine_group(self, vpc: str) -> str:

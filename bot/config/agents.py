@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,6 +134,12 @@ def _aws(section: Section) -> AwsIdentity:
                 section.report("roles", f"{role!r} is not the ARN of a role.")
             elif parts[4] != account:
                 section.report("roles", f"{role!r} is in another account than {account}.")
+        instances = section.texts("instances")
+        for instance in instances:
+            if not re.fullmatch(r"i-[0-9a-f]{8,17}", instance):
+                section.report(
+                    "instances", f"{instance!r} is no EC2 instance id.", "Write it like i-0123456789abcdef0."
+                )
         return AwsIdentity(
             connection=section.text("connection", "aws"),
             account=account,
@@ -141,5 +148,7 @@ def _aws(section: Section) -> AwsIdentity:
             users=section.texts("users"),
             access_keys=section.texts("access_keys"),
             instance_profiles=section.texts("instance_profiles"),
+            instances=instances,
+            instance_tags=_labels(section.section("instance_tags")),
             mode_parameter=section.text("mode_parameter", ""),
         )

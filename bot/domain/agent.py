@@ -39,6 +39,8 @@ class AwsIdentity:
     users: tuple[str, ...] = ()  # IAM user names
     access_keys: tuple[str, ...] = ()  # long-term access key ids, of the users above
     instance_profiles: tuple[str, ...] = ()  # ARNs
+    instances: tuple[str, ...] = ()  # EC2 instance ids that are its own
+    instance_tags: tuple[tuple[str, str], ...] = ()  # an instance with all of these is its own
     mode_parameter: str = ""  # SSM parameter name of the mode
 
 

@@ -265,7 +265,16 @@ class SimEc2:
         self._quarantine: dict[str, str] = {}  # VPC -> group
         self._taken: list[_Taken] = []
 
-    def add_instance(self, *, id: str = "", vpc: str = "vpc-1", interfaces: int = 1, volumes: int = 1) -> Instance:
+    def add_instance(
+        self,
+        *,
+        id: str = "",
+        vpc: str = "vpc-1",
+        interfaces: int = 1,
+        volumes: int = 1,
+        tags: Mapping[str, str] | None = None,
+        profile_arn: str = "",
+    ) -> Instance:
         """A running instance, its interfaces in one open group of its own."""
         new = self._estate.new
         group = new("sg-")
@@ -276,6 +285,8 @@ class SimEc2:
             vpc=vpc,
             interfaces={new("eni-"): (group,) for _ in range(interfaces)},
             volumes=tuple(new("vol-") for _ in range(volumes)),
+            tags=dict(tags or {}),
+            profile_arn=profile_arn,
         )
         self.instances[instance.id] = instance
         return instance

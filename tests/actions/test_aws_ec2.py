@@ -30,23 +30,26 @@ def snapshot(aws_estate: Estate) -> Drill:
     return Drill(aws_estate, TakeSnapshot())
 
 
-def target(drill: Drill, instance: str) -> Mapping[str, Any]:
-    (params,) = drill.targets(None, instance=instance)
+def target(drill: Drill, instance: str, **aws: Any) -> Mapping[str, Any]:
+    """Of agent-7, whose `aws` section lists the instance unless it says something else."""
+    agent = Agent("agent-7", aws=AwsIdentity(**(aws or {"instances": (instance,)})))
+    (params,) = drill.targets(agent, instance=instance)
     return params
 
 
 @pytest.mark.parametrize("action", [Isolate(), TakeSnapshot()])
 def test_an_instance_is_named_by_id_or_arn_and_by_nothing_else(action):
     arn = f"arn:aws:ec2:eu-west-1:111111111111:instance/{NOWHERE}"
-    (by_id,) = action.targets({"instance": NOWHERE}, None)
-    (by_arn,) = action.targets({"instance": arn, "connection": "prod"}, None)
+    bare = Agent("a")
+    (by_id,) = action.targets({"agent": "a", "instance": NOWHERE}, bare)
+    (by_arn,) = action.targets({"agent": "a", "instance": arn, "connection": "prod"}, bare)
     assert by_id.id == by_arn.id == f"ec2-instance:{NOWHERE}"
     assert (by_id.system, by_arn.system, by_arn.params["account"]) == ("aws", "prod", "111111111111")
-    (of_agent,) = action.targets({"instance": NOWHERE}, Agent("a", aws=AwsIdentity(connection="dev")))
+    (of_agent,) = action.targets({"agent": "a", "instance": NOWHERE}, Agent("a", aws=AwsIdentity(connection="dev")))
     assert of_agent.system == "dev"
     for hostile in ("", "i-1; drop", "vol-0123456789abcdef0", f"{NOWHERE}\n"):
         with pytest.raises(ValueError, match="is no EC2 instance"):
-            action.targets({"instance": hostile}, None)
+            action.targets({"agent": "a", "instance": hostile}, bare)
 
 
 @pytest.mark.parametrize("action", [Isolate(), TakeSnapshot()])
@@ -122,6 +125,56 @@ def test_refused_everywhere_is_failed_and_half_done_is_unverified_with_its_undo(
     assert isinstance(given_up, Done)
     assert (given_up.grade, given_up.evidence["why"]) == (Grade.UNVERIFIED, "aws: no")
     assert isinstance(isolate.undo(params, given_up), Done)
+    assert isolate.estate.account.ec2.instance(before.id) == before
+
+
+AGENTS = "arn:aws:iam::123456789012:instance-profile/agent-7"
+OTHERS = "arn:aws:iam::123456789012:instance-profile/payroll"
+
+
+@pytest.mark.parametrize(
+    ("known", "its_own"),
+    [
+        ({"instance_tags": (("agent", "agent-7"),)}, True),
+        ({"instance_tags": (("agent", "agent-7"), ("env", "prod"))}, True),
+        ({"instance_tags": (("agent", "agent-7"), ("env", "test"))}, False),
+        ({"instance_tags": (("agent", "agent-9"),)}, False),
+        ({"instance_profiles": (OTHERS, AGENTS)}, True),
+        ({"instance_profiles": (OTHERS,)}, False),
+        ({"instances": (NOWHERE,)}, False),
+        ({"region": "us-east-1"}, False),
+    ],
+)
+def test_only_an_instance_of_the_agent_is_isolated(clock: SimClock, known: dict[str, Any], its_own: bool):
+    estate = Simulated(clock)
+    drill = Drill(estate, Isolate())
+    before = estate.sim.ec2.add_instance(tags={"agent": "agent-7", "env": "prod"}, profile_arn=AGENTS)
+    params = target(drill, before.id, **known)
+    if its_own:
+        assert drill.done(params).grade is Grade.CONFIG
+        assert not estate.sim.ec2.takes_new_flows(before.id)
+        return
+    why = f"{before.id} is not known to belong to agent-7: add it to agents.yaml, or isolate it by hand"
+    assert drill.run(params) == Failed(retryable=False, why=why)
+    assert estate.account.ec2.instance(before.id) == before
+
+
+def test_an_instance_without_profile_is_nobodys(clock: SimClock):
+    drill = Drill(Simulated(clock), Isolate())
+    instance = drill.estate.add_instance()
+    assert isinstance(drill.run(target(drill, instance.id, instance_profiles=(AGENTS,))), Failed)
+
+
+def test_the_instances_of_an_unknown_agent_are_not_known():
+    for agent in (None, Agent("agent-9")):
+        with pytest.raises(ValueError, match="agent agent-7 is not enrolled"):
+            Isolate().targets({"agent": "agent-7", "instance": NOWHERE}, agent)
+
+
+def test_what_was_isolated_is_released_although_it_is_no_longer_listed(isolate: Drill):
+    before = isolate.estate.add_instance()
+    done = isolate.done(target(isolate, before.id))
+    assert isinstance(isolate.undo(target(isolate, before.id, region="us-east-1"), done), Done)
     assert isolate.estate.account.ec2.instance(before.id) == before
 
 

@@ -116,6 +116,21 @@ def test_interfaces_go_into_a_group_without_rules_and_back(estate: Estate):
     assert ec2.instance(instance.id) == instance
 
 
+def test_an_instance_says_whose_it_is_by_its_tags_and_its_profile(moto: str, clock: SimClock):
+    real, name = Real(moto, clock), fresh("agent")
+    profile = real.iam.create_instance_profile(InstanceProfileName=name)["InstanceProfile"]["Arn"]
+    made = real.ec2.run_instances(
+        ImageId="ami-12c6146b",
+        MinCount=1,
+        MaxCount=1,
+        IamInstanceProfile={"Arn": profile},
+        TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "agent", "Value": name}]}],
+    )["Instances"][0]["InstanceId"]
+    instance = real.account.ec2.instance(made)
+    assert instance is not None
+    assert (instance.tags, instance.profile_arn) == ({"agent": name}, profile)
+
+
 def test_what_ec2_does_not_know(estate: Estate):
     ec2 = estate.account.ec2
     assert ec2.instance("i-0123456789abcdef0") is None

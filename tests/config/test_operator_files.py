@@ -41,6 +41,7 @@ SRE_1 = "name: SRE 1, email: sre-1@example.com, slack: U0SRE1,"
         ("firedoor.yaml", "containment: 15m", "containment: 0s", "'containment' must be longer than nothing."),
         ("firedoor.yaml", "SEV1: 30m", "SEV0: 30m", "unknown key 'SEV0' in 'ack_ttl'. Did you mean 'SEV"),
         ("agents.yaml", "aws/creds/agent-7/", "aws/", "the lease prefix 'aws/' is too wide."),
+        ("agents.yaml", "i-0a91bb0c77de41f02", "web-1", "'web-1' is no EC2 instance id."),
         ("agents.yaml", "entity_id: e-9", "entity_id: e-7", "'e-7' belongs to 'agent-7' and to 'agent-9'."),
         ("agents.yaml", "::123456789012:role/agents/agent-9", "::999999999999:role/agents/agent-9", "another account"),
         (

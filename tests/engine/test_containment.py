@@ -216,7 +216,7 @@ def test_too_many_targets_are_deferred(tmp_path: Path) -> None:
 def test_a_concurrency_group_lets_one_incident_mend_at_a_time(desk: Desk) -> None:
     """Two incidents of one playbook and agent: only steps that do not contain wait for each other."""
     instance = Resource("i-0aaaaaaaaaaaaaaa1", "AWS::EC2::Instance")
-    desk.aws.ec2.add_instance(id=instance.uid)
+    desk.aws.ec2.add_instance(id=instance.uid, tags={"agent": "agent-7"})
     desk.receive(resources=(instance,))  # its snapshot takes half a minute, and holds the group
     desk.resolve()
     assert desk.status("snapshot") is StepStatus.CANCELLED

@@ -116,7 +116,7 @@ class Company:
         self.desk = Desk(self.url, threads=True, clock=Clock(), signer=Signer.load(self.key), replica="looking-on")
         aws = self.desk.aws
         aws.ec2 = SimEc2(aws, timedelta(0))  # snapshots complete at once
-        aws.ec2.add_instance(id=INSTANCE, volumes=2)
+        aws.ec2.add_instance(id=INSTANCE, volumes=2, tags={"agent": "agent-7"})
         self.served = Served(
             {
                 "town": self.town,

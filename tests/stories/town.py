@@ -233,6 +233,7 @@ class Town:
             "roles": [self.role_arn],
             "users": [self.user],
             "access_keys": [self.key],
+            "instances": [self.instance],
             "mode_parameter": f"/agents/{self.id}/mode",
         }
         del body["agents"]["agent-9"]["aws"], body["agents"]["agent-9"]["gateways"]
