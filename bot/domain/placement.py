@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from bot.domain.alert import Alert, Sev, Severity
+from bot.domain.record import Opened
 from bot.domain.source import SourceRules
 
 LEVELS: Mapping[Severity, Sev] = MappingProxyType(
@@ -49,3 +50,10 @@ def key_of(alert: Alert, incident_type: str) -> str:
     """`agent|type`, unique while an incident is open. Of an unknown agent nothing is known to join on but the news
     itself: `#<dedup key>|type`."""
     return f"{alert.agent_uid or '#' + alert.dedup_key()}|{incident_type}"
+
+
+def key_of_opened(opened: Opened) -> str:
+    """The same of an incident; '' where a person declared it of no agent, for nothing can join it."""
+    if opened.alert:
+        return key_of(opened.alert, opened.type)
+    return f"{opened.agent_uid}|{opened.type}" if opened.agent_uid else ""

@@ -16,6 +16,7 @@ from bot.domain import incident as incidents
 from bot.domain.containment import Target
 from bot.domain.incident import Frozen, Incident, StepStatus
 from bot.domain.outcome import Outcome, Skipped
+from bot.domain.placement import key_of_opened
 from bot.domain.record import (
     ActionSettled,
     AgentResolved,
@@ -179,6 +180,8 @@ class Responder:
     def _append(self, incident: Incident, event: Event) -> Incident:
         at = self._at(incident.id)
         after, decisions = response.advance(incident, event, at)
+        if incident.over and not after.over:
+            self._retake_key(incident)
         self._write(incident.id, after, at, event, decisions)
         if isinstance(event, StatusChanged) and after.over:
             self.tx.drop_open_keys(incident.id)
@@ -186,6 +189,16 @@ class Responder:
         for decision in decisions:
             self._within(decision)
         return self.incident(incident.id)
+
+    def _retake_key(self, incident: Incident) -> None:
+        """What comes for its agent and type belongs to a reopened incident again, and not to a second one beside it."""
+        key = key_of_opened(incident.begun)
+        if not key:
+            return
+        if holder := self.tx.open_key(key):
+            why = f"{incident.id} stays {incident.status}: {holder} is open for this agent and type: work there."
+            raise Refused("key_taken", why)
+        self.tx.take_open_key(key, incident.id)
 
     def _append_target(self, id: str, event: Event) -> None:
         before = self.target(id)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from bot.domain.alert import Sev, Severity
-from bot.domain.record import AlertReceived, AlertsCounted
+from bot.domain.record import AlertReceived, AlertsCounted, Status
 from bot.engine import verbs
 from bot.engine.intake import NEWS_A_MINUTE, receive
 from bot.engine.responder import Responder
 from bot.errors import Refused
-from tests.engine.desk import EXPOSURE, SIEM, Desk
+from tests.engine.desk import EXPOSURE, PRODUCTION, SIEM, Desk
 
 
 def test_repeats_are_counted_and_told_once_a_minute(desk: Desk) -> None:
@@ -119,3 +119,35 @@ def test_a_batch_of_deliveries_is_one_incident(desk: Desk) -> None:
     assert statuses == ["opened", "attached", "attached", *["repeated"] * 6]
     desk.forward(minutes=2)
     assert desk.incident().alerts + desk.incident().repeats == 9
+
+
+@pytest.mark.parametrize("agent", ["agent-7", None])
+def test_a_reopened_incident_takes_its_alerts_again(desk: Desk, agent: str | None) -> None:
+    desk.receive(agent=agent)
+    desk.resolve()
+    desk.say(verbs.status("INC-1", Status.INVESTIGATING, "head-of-security", "slack"))
+    desk.forward(hours=3)
+    again = desk.receive(agent=agent)
+    assert (again.status, again.incident) == ("attached", "INC-1")
+    desk.resolve()
+    assert desk.receive(agent=agent).incident == "INC-2"
+
+
+def test_a_declared_incident_takes_alerts_again_too(desk: Desk) -> None:
+    desk.say(verbs.declare(person="sre-1", type=PRODUCTION, agent="agent-7", title="It drops tables"))
+    desk.resolve()
+    desk.say(verbs.status("INC-1", Status.INVESTIGATING, "head-of-security", "slack"))
+    assert desk.receive().incident == "INC-1"
+
+
+def test_what_another_incident_took_over_is_not_reopened(desk: Desk) -> None:
+    desk.receive()
+    desk.resolve()
+    assert desk.receive().incident == "INC-2"
+    with pytest.raises(Refused, match=r"INC-2 is open for this agent and type: work there") as refused:
+        desk.say(verbs.status("INC-1", Status.INVESTIGATING, "head-of-security", "slack"))
+    assert refused.value.code == "key_taken"
+    assert desk.incident().status is Status.RESOLVED
+    desk.resolve("INC-2")
+    desk.say(verbs.status("INC-1", Status.INVESTIGATING, "head-of-security", "slack"))
+    assert desk.receive().incident == "INC-1"
