@@ -49,7 +49,10 @@ def _read(asked: Namespace, config: Config, redactor: Redactor) -> tuple[tuple[A
         body = sys.stdin.buffer.read() if str(asked.alert) == "-" else asked.alert.read_bytes()
     except OSError as error:
         raise Usage(f"{asked.alert} cannot be read: {error.strerror}.") from None
-    payload = redactor.json(decode(body, limit=config.settings.intake.body))
+    try:
+        payload = redactor.json(decode(body, limit=config.settings.intake.body))
+    except BadAlert as error:
+        raise BadAlert(f"{asked.alert}: {error}") from None
     if asked.source:
         if asked.source not in config.sources:
             raise Usage(f"there is no source {asked.source!r}. {suggestion(asked.source, config.sources)}")
@@ -66,7 +69,7 @@ def _read(asked: Namespace, config: Config, redactor: Redactor) -> tuple[tuple[A
         except BadAlert:
             continue
     if len(readable) != 1:
-        could = f"{listed([*readable])} can all read it" if readable else "no source can read it"
+        could = f"{listed([*readable])} can each read it" if readable else "no source can read it"
         raise Usage(f"{asked.alert}: {could}. Say which it came from: --source NAME")
     ((name, alerts),) = readable.items()
     return alerts, config.sources[name].rules

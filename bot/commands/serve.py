@@ -37,7 +37,8 @@ def serve(asked: Namespace) -> int:
         try:
             resolve(ref, asked.config)
         except ConfigError as error:  # no reason not to start: the other systems are needed all the more
-            log.warning("%s: %s", where, error)
+            # Not `env:A_SECRET: ...`: what follows would be taken for its value and redacted.
+            log.warning("%s (%s) is missing: %s %s", where, ref, error.problem, error.hint)
     about = f"{settings.install}, {len(config.agents.agents)} agents, {len(config.playbooks)} playbooks"
     with serving(bot) as app:
         server.serve(app, settings.host, port, ready=lambda url: say(f"firedoor is ready at {url} ({about})"))
