@@ -139,6 +139,7 @@ def _said(
     """`verb` '' is open to whoever `admit` takes: approvals check their own groups."""
 
     def job(responder: Responder) -> Incident:
+        responder.wake(incident)  # nobody decides what ran out while the process stood still
         state = responder.incident(incident)
         asked = verb if isinstance(verb, str) else verb(state)
         _may(responder, person, asked, _taken(state, person))

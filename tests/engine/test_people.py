@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from bot.config import EXAMPLE
+from bot.domain.alert import Severity
+from bot.domain.approval import ApprovalState
+from bot.domain.incident import StepStatus
 from bot.domain.record import PageFailed, PageSent, Posted
 from bot.engine import verbs
 from bot.engine.world import Said
-from bot.errors import Rejected, Unavailable
+from bot.errors import Refused, Rejected, Unavailable
 from bot.slack.blocks import SlackVoice
 from tests.engine.desk import Desk, desk_at
 
@@ -123,3 +131,33 @@ def test_what_the_voice_cannot_word_is_paged_plainly(tmp_path: Path) -> None:
         desk.receive()
         assert desk.paged == ["sre-1"]
         assert desk.pages[0].subject == "Firedoor: INC-1 (SEV2, unintended_production_change) needs you."
+
+
+@pytest.mark.parametrize("hours", [8, 1 / 6])
+def test_a_click_after_a_night_grants_no_expired_approval(tmp_path: Path, hours: float) -> None:
+    folder = shutil.copytree(EXAMPLE, tmp_path / "config")
+    book = folder / "playbooks" / "unintended-production-change.yaml"
+    book.write_text(book.read_text().replace("timeout: 10m, on_timeout: escalate", "timeout: 10m, on_timeout: refuse"))
+    with desk_at(tmp_path, folder=folder) as desk:
+        desk.receive(severity_id=Severity.CRITICAL)
+        desk.forward(seconds=30)
+        request = desk.incident().steps["quarantine_role"].request
+        asked = desk.incident().approvals[request]
+        desk.approve("quarantine_role", "security-ops-2")
+        desk.clock.set(asked.asked_at + timedelta(hours=hours))  # no timer rang meanwhile
+
+        with pytest.raises(Refused, match="already expired"):
+            desk.approve("quarantine_role", "infra-owner-2")
+        desk.engine.settle()
+        assert desk.incident().approvals[request].state is ApprovalState.EXPIRED
+        assert desk.status("quarantine_role") is StepStatus.REFUSED
+
+
+def test_an_approval_that_escalates_stays_open_for_a_late_click(desk: Desk) -> None:
+    desk.receive(severity_id=Severity.CRITICAL)
+    desk.forward(seconds=30)
+    desk.approve("quarantine_role", "security-ops-2")
+    desk.clock.set(desk.clock.now() + timedelta(hours=2))
+    desk.approve("quarantine_role", "infra-owner-2")
+    assert desk.status("quarantine_role") is not StepStatus.AWAITING_APPROVAL
+    assert any(page.key.startswith("INC-1/failure/") for page in desk.pages)
