@@ -21,22 +21,24 @@ from bot.ports import InstanceMode, Ports, connected
 CANARY = "firedoor.canary"  # the side effect that is tried; it does nothing where it passes
 ASK_AGAIN = timedelta(seconds=5)  # an unreachable system, unless it names a longer time
 READ_AGAIN = timedelta(seconds=2)  # a mode that was accepted and is not in force yet
-MOST_TURNS = 15  # of waiting for it, or of being overtaken by newer epochs
+MOST_TURNS = 15  # of waiting for it or for its instances, or of being overtaken by newer epochs
 
 
 class SetMode(Action):
     """Sets how much an agent may do: `active`, `advisory`, `shadow` (it runs and plans, its side effects are recorded
     and not carried out) or `disabled`. The mode is published every way the agent has: to its gateways, its SSM
     parameter and its Vault KV path, with an epoch that only grows, and read back from each. From `shadow` on, every
-    gateway is then asked to carry out a harmless side effect: all must refuse it for `verified-effect`. An agent
-    without a gateway gets `verified-config`."""
+    gateway is then asked to carry out a harmless side effect. `verified-effect` needs that all refuse it, and that
+    every instance they have registered reported the epoch and a mode as strict; where one stays silent for half a
+    minute it is `verified-config`, and `silent` names it. A gateway that registers no instances is judged by the
+    refusal alone. An agent without a gateway gets `verified-config`."""
 
     id = "agent.set_mode"
     params = (
         Param("agent", doc="id of an enrolled agent"),
         Param("mode", choices=("active", "advisory", "shadow", "disabled"), doc="what it may do from now on"),
     )
-    outputs = ("mode", "epoch", "ways", "enforced_by", "instances", "acknowledged")
+    outputs = ("mode", "epoch", "ways", "enforced_by", "instances", "acknowledged", "silent")
     permissions: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "gateway": ("PUT /v1/agents/{id}/mode", "POST /v1/agents/{id}/canary", "GET /v1/agents/{id}"),
         "aws": ("ssm:GetParameter", "ssm:PutParameter"),
@@ -267,6 +269,7 @@ class _Is(Enum):
     PASSED = auto()  # the canary passed: the mode is not enforced
     UNREACHED = auto()
     LAGGING = auto()  # accepted, not yet in force
+    SILENT = auto()  # the canary was refused, and an instance has not reported the mode
     SET = auto()  # read back; nothing there enforces it, or the mode lets side effects pass
     ENFORCED = auto()  # the canary was refused
 
@@ -281,6 +284,13 @@ class _Finding:
     error: SystemFailure | None = None
 
     @property
+    def silent(self) -> list[str]:
+        """Registered instances that have not reported what is in force, or something looser."""
+        held = self.held
+        strict = held.mode if held.mode is not None else Mode.DISABLED
+        return [each.instance for each in held.instances if each.epoch < held.epoch or each.mode < strict]
+
+    @property
     def final(self) -> bool:
         """Asking again does not help until a person changed something."""
         return isinstance(self.error, Denied) or (isinstance(self.error, Rejected) and not self.error.retryable)
@@ -293,6 +303,8 @@ class _Finding:
                 return f"{self.way} is at epoch {self.held.epoch}, written by somebody else"
             case _Is.LAGGING:
                 return f"{self.way} accepted the mode and does not have it in force yet"
+            case _Is.SILENT:
+                return f"{self.way}: {', '.join(self.silent)} has not acknowledged epoch {self.held.epoch}"
             case _:
                 return f"{self.way}: {self.error.why}" if self.error else f"{self.way}: {self.state.name.lower()}"
 
@@ -334,7 +346,10 @@ def _enforce(way: _Way, order: _Order) -> _Finding:
 def _look(way: _Way, held: _Held, mode: Mode) -> _Finding:
     if mode < Mode.SHADOW or not isinstance(way, _Gateway):
         return _Finding(way.name, _Is.SET, held)
-    return _Finding(way.name, _Is.ENFORCED if way.refuses(held.nonce) else _Is.PASSED, held)
+    if not way.refuses(held.nonce):
+        return _Finding(way.name, _Is.PASSED, held)
+    refused = _Finding(way.name, _Is.ENFORCED, held)
+    return replace(refused, state=_Is.SILENT) if refused.silent else refused
 
 
 @_finding
@@ -366,8 +381,8 @@ def _after(saved: Mapping[str, Any], findings: Sequence[_Finding], nonce: str) -
 
 
 def _unsettled(findings: Sequence[_Finding], now: datetime, saved: Mapping[str, Any] | None) -> Outcome | None:
-    """Why it is not done, the worst first; None where every way has the mode. Without `saved` nobody counts the turns,
-    and waiting for a mode is left to the retries."""
+    """Why it is not done, the worst first; None where every way has the mode, and its instances too or they had their
+    time. Without `saved` nobody counts the turns, and waiting for a mode is left to the retries."""
     open_ones = [one for one in findings if one.state not in (_Is.SET, _Is.ENFORCED)]
     states = {one.state for one in open_ones}
     why = "; ".join(map(str, open_ones))
@@ -382,24 +397,23 @@ def _unsettled(findings: Sequence[_Finding], now: datetime, saved: Mapping[str, 
         if saved is None or saved["turns"] >= MOST_TURNS:
             return Failed(retryable=True, why=why, undo=saved)
         return Pending(now + READ_AGAIN, {**saved, "turns": saved["turns"] + 1}, why)
+    if _Is.SILENT in states and saved is not None and saved["turns"] < MOST_TURNS:
+        return Pending(now + READ_AGAIN, {**saved, "turns": saved["turns"] + 1}, why)
     return None
 
 
 def _done(mode: Mode, findings: Sequence[_Finding], previous: Mapping[str, str | None] | None) -> Done:
-    enforced = [one.way for one in findings if one.state is _Is.ENFORCED]
-    instances = [
-        instance.epoch >= one.held.epoch and instance.mode >= mode
-        for one in findings
-        for instance in one.held.instances
-    ]
+    enforced = [one.way for one in findings if one.state in (_Is.ENFORCED, _Is.SILENT)]
+    silent = [f"{instance} at {one.way}" for one in findings for instance in one.silent]
+    instances = sum(len(one.held.instances) for one in findings)
     evidence = {
         "mode": mode.name.lower(),
         "epoch": max(one.held.epoch for one in findings),
         "ways": [one.way for one in findings],
         "enforced_by": enforced,
-        "instances": len(instances),
-        "acknowledged": sum(instances),
+        "instances": instances,
+        "acknowledged": instances - len(silent),
+        "silent": silent,
     }
-    if previous is None:
-        return Done(Grade.EFFECT if enforced else Grade.CONFIG, evidence)
-    return Done(Grade.EFFECT if enforced else Grade.CONFIG, evidence, undo={"previous": dict(previous)})
+    grade = Grade.EFFECT if enforced and not silent else Grade.CONFIG
+    return Done(grade, evidence, undo=None if previous is None else {"previous": dict(previous)})

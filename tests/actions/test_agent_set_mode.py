@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from bot.actions.agent_set_mode import MOST_TURNS, SetMode
+from bot.actions.agent_set_mode import MOST_TURNS, READ_AGAIN, SetMode
 from bot.adapters.gateway import HttpGateway
 from bot.domain.agent import Agent, AwsIdentity, Mode, VaultIdentity
 from bot.domain.outcome import Done, Failed, Grade, Pending
 from bot.errors import Denied, Unavailable
-from bot.ports import Ports
+from bot.ports import InstanceMode, Ports
 from bot.sandbox.agents import SimGateway
 from bot.sandbox.clock import SimClock
 from bot.sandbox.gateway_server import GatewayServer
@@ -113,6 +113,7 @@ def test_shadow_is_in_force_everywhere_and_proved_at_the_gateways(estate: Estate
         "enforced_by": ["gateway tools", "gateway mcp"],
         "instances": 4,
         "acknowledged": 4,
+        "silent": [],
     }
     assert set(done.evidence) == set(ACTION.outputs)
     assert estate.modes() == ["shadow"] * 4
@@ -182,10 +183,51 @@ def test_a_gateway_that_lets_the_canary_pass_is_a_failure(estate: Estate):
     assert failed.why.startswith("gateway mcp let the canary pass: mode not enforced (in force at gateway tools")
 
 
-def test_acknowledgements_that_are_missing_are_counted_and_do_not_matter(estate: Estate):
+def test_an_instance_that_stays_silent_is_waited_for_and_then_named(estate: Estate):
     estate.tools.agent("7").silent = {"b"}
+    before = estate.clock.now()
     done = estate.set()
-    assert (done.grade, done.evidence["instances"], done.evidence["acknowledged"]) == (Grade.EFFECT, 4, 3)
+    assert estate.clock.now() - before == MOST_TURNS * READ_AGAIN
+    assert done.grade is Grade.CONFIG
+    assert done.evidence["enforced_by"] == ["gateway tools", "gateway mcp"]
+    assert (done.evidence["instances"], done.evidence["acknowledged"]) == (4, 3)
+    assert done.evidence["silent"] == ["b at gateway tools"]
+    assert set(done.undo["previous"].values()) == {"active"}
+    assert ACTION.verify(estate.params(), estate.ports).grade is Grade.CONFIG
+
+
+def test_an_instance_that_acknowledges_late_is_waited_for(estate: Estate):
+    agent = estate.tools.agent("7")
+    agent.silent = {"a", "b"}
+    params, so_far = estate.params(), None
+    for _ in range(3):
+        outcome = stage(ACTION, params, estate.ports, key=KEY, so_far=so_far)
+        assert isinstance(outcome, Pending)
+        so_far = outcome.so_far
+    assert outcome.why.startswith("gateway tools: a, b has not acknowledged epoch 1 (in force at gateway mcp")
+    agent.instances["a"] = InstanceMode("a", 1, Mode.SHADOW)
+    agent.instances["b"] = InstanceMode("b", 2, Mode.DISABLED)
+    done = stage(ACTION, params, estate.ports, key=KEY, so_far=so_far)
+    assert isinstance(done, Done)
+    assert (done.grade, done.evidence["silent"]) == (Grade.EFFECT, [])
+    agent.instances["b"] = InstanceMode("b", 1, Mode.ADVISORY)
+    assert ACTION.verify(params, estate.ports).evidence["silent"] == ["b at gateway tools"]
+
+
+def test_a_gateway_without_instances_is_judged_by_the_canary(estate: Estate):
+    estate.tools.agent("7").instances.clear()
+    done = estate.set()
+    assert (done.grade, done.evidence["instances"]) == (Grade.EFFECT, 2)
+
+
+def test_silence_does_not_hide_that_a_gateway_does_not_enforce(estate: Estate):
+    estate.tools.agent("7").silent, estate.mcp.agent("7").lying = {"b"}, True
+    before = estate.clock.now()
+    failed = estate.set()
+    assert isinstance(failed, Failed)
+    assert "mcp let the canary pass" in failed.why
+    assert "gateway tools: b has not acknowledged" in failed.why
+    assert estate.clock.now() == before
 
 
 def test_an_unreachable_gateway_holds_up_no_other(estate: Estate):
