@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bot.config import EXAMPLE, load
@@ -274,14 +275,32 @@ _json = st.recursive(
 _fields = st.sampled_from(
     ["id", "rule", "severity", "timestamp", "agent", "message", "types", "alerts", "detail", "findings", "labels"]
 )
-_bodies = st.binary(max_size=300) | st.builds(
-    lambda value: json.dumps(value).encode(), _json | st.dictionaries(_fields, _json, max_size=6)
+_deep = st.builds(
+    lambda depth, opening, core: (opening * depth + core + _CLOSING[opening] * depth).encode(),
+    st.integers(1, 5_000),
+    st.sampled_from(["[", '{"a":', '{"rule":', '[{"a":']),
+    st.sampled_from(["0", "{}", "[]", '""', ""]),
+)
+_CLOSING = {"[": "]", '{"a":': "}", '{"rule":': "}", '[{"a":': "}]"}
+_long = st.builds(
+    lambda form, size: form.replace(b"*", b" " * size) if b"* " in form else form.replace(b"*", b"x" * size),
+    st.sampled_from([b'"*"', b'{"message": "*"}', b'{"rule": {"id": "*"}}', b"[* 0]", b"*"]),
+    st.integers(0, 1_200_000),
+)
+_bodies = (
+    st.binary(max_size=300)
+    | st.builds(lambda value: json.dumps(value).encode(), _json | st.dictionaries(_fields, _json, max_size=6))
+    | _deep
+    | _long
 )
 SOURCES = ("siem", "falco", "alertmanager", "grafana", "securityhub", "policy_engine", "guardduty", "nobody")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(source=st.sampled_from(SOURCES), body=_bodies, signed=st.booleans(), encoding=st.sampled_from(["", "gzip", "x"]))
+@example(source="siem", body=b'{"message": "' + b"x" * 10_000_000 + b'"}', signed=True, encoding="")
+@example(source="falco", body=b"[" * 10_000_000, signed=True, encoding="")
+@example(source="siem", body=gzip.compress(b"[" * 10_000_000), signed=True, encoding="gzip")
 def test_garbage_is_never_a_fault_and_leaves_nothing_behind(
     refusing: Desk, source: str, body: bytes, signed: bool, encoding: str
 ):
@@ -292,6 +311,61 @@ def test_garbage_is_never_a_fault_and_leaves_nothing_behind(
     answer = refusing.ask("POST", f"/v1/alerts/{source}", content=body, headers=headers)
     assert answer.status_code in (202, 400, 401, 404, 413, 415, 422), answer.text
     if answer.status_code != 202 or not answer.json()["alerts"]:
+        assert refusing.kept() == before
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), source=st.sampled_from(["siem", "falco", "grafana"]))
+def test_a_signature_that_is_changed_anywhere_is_a_wrong_one(refusing: Desk, data: st.DataObject, source: str):
+    body = json.dumps(finding(refusing.clock)).encode()
+    headers = {name: value.encode() for name, value in refusing.signed(source, body).items()}
+    printable = st.binary(max_size=90).map(lambda text: bytes(0x21 + byte % 0x5E for byte in text))
+    match data.draw(st.sampled_from(["a header", "a byte of a header", "a header gone", "the body"])):
+        case "a header":
+            name = data.draw(st.sampled_from(sorted(headers)))
+            headers[name] = data.draw(printable.filter(lambda text: text != headers[name]))
+        case "a byte of a header":
+            name = data.draw(st.sampled_from(sorted(headers)))
+            at = data.draw(st.integers(0, len(headers[name]) - 1))
+            with_other = bytes([headers[name][at] ^ 1])
+            headers[name] = headers[name][:at] + with_other + headers[name][at + 1 :]
+        case "a header gone":
+            del headers[data.draw(st.sampled_from(sorted(headers)))]
+        case "the body" if source != "falco":  # a bearer says nothing of the body
+            at = data.draw(st.integers(0, len(body) - 1))
+            body = body[:at] + bytes([body[at] ^ data.draw(st.integers(1, 255))]) + body[at + 1 :]
+        case "the body":
+            headers = {}
+    before = refusing.kept()
+    answer = refusing.ask("POST", f"/v1/alerts/{source}", content=body, headers=list(headers.items()))
+    assert answer.status_code == 401, answer.text
+    assert refusing.kept() == before
+
+
+@settings(max_examples=60, deadline=None)
+@given(seconds=st.lists(st.integers(0, 400), min_size=1, max_size=4), anew=st.booleans(), other=_json)
+def test_a_replayed_request_changes_nothing(refusing: Desk, seconds: list[int], anew: bool, other: object):
+    """Word for word, or stamped anew by its sender; with its own body or with another one under its id."""
+    refusing.sent += 1
+    id, sent_at = f"replayed-{refusing.sent}", refusing.clock.now()
+    body = json.dumps(finding(refusing.clock, id=id, agent={"id": "agent-7"})).encode()
+    headers = refusing.signed("siem", body, id=id)
+    first = refusing.ask("POST", "/v1/alerts/siem", content=body, headers=headers)
+    assert first.status_code == 202, first.text
+    before = refusing.kept()
+    for wait in seconds:
+        refusing.clock.forward(seconds=wait)
+        sent = refusing.signed("siem", body, id=id) if anew else headers
+        again = refusing.ask("POST", "/v1/alerts/siem", content=body, headers=sent)
+        if anew or refusing.clock.now() - sent_at <= timedelta(minutes=5):
+            assert again.json() == first.json()
+        else:
+            assert again.status_code == 401
+        forged = json.dumps(other).encode()
+        under_its_id = refusing.ask(
+            "POST", "/v1/alerts/siem", content=forged, headers=refusing.signed("siem", forged, id=id)
+        )
+        assert under_its_id.status_code < 500
         assert refusing.kept() == before
 
 
