@@ -14,9 +14,11 @@ from bot.actions import registry
 from bot.commands.command import Command, Exit, Usage, with_config
 from bot.commands.terminal import say
 from bot.config import EXAMPLE, ConfigErrors, Problem, check, load, resolve
+from bot.config.schema import playbook_schema_text
 from bot.config.secrets import references
 from bot.errors import ConfigError
 
+SCHEMA = Path("docs/playbook.schema.json")  # where the first line of each playbook sends the editor
 INSTALL = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 NEXT = """
 Next, in this order:
@@ -36,12 +38,15 @@ def init(asked: Namespace) -> int:
         raise Usage(f"{name!r} is no name for an installation: use lower-case letters, digits, '-' and '_'.")
     there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     mine = {path.name for path in EXAMPLE.iterdir()} | {"keys"}
-    if taken := [one for one in there if one in mine]:
+    taken = [one for one in there if one in mine] + [str(SCHEMA)] * (folder / SCHEMA).exists()
+    if taken:
         raise Usage(f"{folder} has {', '.join(taken)} already; nothing was written. Choose another folder.")
     if folder.exists() and not folder.is_dir():
         raise Usage(f"{folder} is a file; a folder is needed.")
     try:
         shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        (folder / SCHEMA).parent.mkdir(exist_ok=True)
+        (folder / SCHEMA).write_text(playbook_schema_text(registry()), "utf-8")
         settings = folder / "firedoor.yaml"
         text = settings.read_text("utf-8")
         settings.write_text(text.replace("install: example\n", f"install: {name}\n", 1), "utf-8")

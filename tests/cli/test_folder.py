@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from bot.actions import registry
 from bot.config import EXAMPLE, load
+from bot.config.schema import playbook_schema_text
 from bot.errors import ConfigError
 from bot.store import Signer
 from bot.wiring import read_keys
@@ -28,6 +30,31 @@ def test_init_makes_a_folder_that_check_passes(firedoor: Firedoor, tmp_path: Pat
     for path in EXAMPLE.iterdir():
         assert (folder / path.name).exists()
         assert not (folder / path.name).is_symlink()
+
+
+def test_the_schema_that_the_playbooks_name_is_there_and_is_the_loaders(firedoor: Firedoor, tmp_path: Path) -> None:
+    assert firedoor("init", tmp_path / "made").code == 0
+    playbooks = sorted((tmp_path / "made/playbooks").glob("*.yaml"))
+    assert playbooks
+    for playbook in playbooks:
+        first, _, _ = playbook.read_text().partition("\n")
+        _, named, path = first.partition("$schema=")
+        assert named, f"{playbook.name} names no schema"
+        assert (playbook.parent / path).read_text() == playbook_schema_text(registry())
+
+
+def test_init_joins_a_folder_with_documents_and_overwrites_no_schema(firedoor: Firedoor, tmp_path: Path) -> None:
+    schema = tmp_path / "docs/playbook.schema.json"
+    schema.parent.mkdir()
+    schema.write_text("ours")
+    refused = firedoor("init", tmp_path, "--install", "acme")
+    assert refused.code == 2
+    assert "docs/playbook.schema.json already" in refused.err
+    assert schema.read_text() == "ours"
+    schema.rename(schema.with_name("README.md"))
+    assert firedoor("init", tmp_path, "--install", "acme").code == 0
+    assert (tmp_path / "docs/README.md").read_text() == "ours"
+    assert schema.exists()
 
 
 def test_the_keys_are_fresh_readable_by_the_bot_and_by_nobody_else(firedoor: Firedoor, tmp_path: Path) -> None:
