@@ -12,7 +12,7 @@ from bot.commands.records import Records, records
 from bot.commands.terminal import as_json, block, heading, moment, say, table
 from bot.domain.approval import missing
 from bot.domain.incident import Incident, StepRun, is_held, next_deadline
-from bot.domain.outcome import Done
+from bot.domain.outcome import Done, Failed, Pending
 from bot.domain.record import AlertReceived, AlertsCounted, Entry, Opened, Page, PageFailed, PageSent, Verb
 from bot.domain.timeline import narrate
 from bot.domain.wording import listed, reason_text, span, topic_text
@@ -113,7 +113,7 @@ def standing(kept: Records, incident: Incident, entries: tuple[Entry, ...]) -> J
         "version": incident.version,
         "mode": opened.mode,
         "type": opened.type,
-        "severity": opened.severity.name,
+        "severity": incident.severity.name,
         "status": str(incident.status),
         "containment": str(incident.containment),
         "contained_at": incident.contained_at,
@@ -176,10 +176,16 @@ def _step(incident: Incident, run: StepRun) -> Json:
         "nothing_held": complete and not grades,
         "targets": [call.plan.target for call in run.calls.values()],
         "outputs": dict(run.outputs),
-        "why": run.why,
+        "why": run.why or _waits_for(run),
         "settled_at": run.settled_at,
         "form": dict(spec.manual.form) if spec.manual else None,
     }
+
+
+def _waits_for(run: StepRun) -> str:
+    """What the calls that are not through yet were told last."""
+    latest = [call.outcome for call in run.calls.values() if not call.final]
+    return "; ".join(dict.fromkeys(told.why for told in latest if isinstance(told, Pending | Failed)))
 
 
 def _page(page: Any, state: str, left: datetime | None) -> Json:

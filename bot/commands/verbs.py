@@ -139,6 +139,14 @@ COMMANDS = (
         _arguments(INCIDENT),
     ),
     Command(
+        "incident contain",
+        "start the playbook that is only at hand or proposed",
+        f"Starts the incident's playbook, and the cuts that the alert's source may not start itself.{PROOF}",
+        "firedoor incident contain INC-7 --as sre-1 --code 123456",
+        _say("contain"),
+        _arguments(INCIDENT),
+    ),
+    Command(
         "incident unack",
         "take an acknowledgement back",
         f"Takes the acknowledgement back: people are paged again.{PROOF}",

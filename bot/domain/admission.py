@@ -24,6 +24,7 @@ from bot.domain.record import (
     Posted,
     PostFailed,
     Released,
+    Started,
     StatusChanged,
     Unacknowledged,
 )
@@ -78,6 +79,14 @@ def admit(incident: Incident, event: Event) -> None:
                 raise Refused("not_held", f"{incident.id} holds nothing by step {step} ({run.status}).")
             if not incident.frozen.catalogue.undoable(run.action):
                 raise Refused("not_undoable", f"{run.action} cannot be undone.")
+        case Started():
+            _not_over(incident)
+            if incident.frozen.playbook is None:
+                raise Refused(
+                    "no_playbook", f"No playbook is there for {incident.type}: contain {incident.id} by hand."
+                )
+            if incident.started and incident.contain:
+                raise Refused("already_started", f"The playbook of {incident.id} runs already.")
         case StatusChanged(status=status):
             if status not in TRANSITIONS[incident.status]:
                 raise Refused("already", f"{incident.id} is {incident.status}; it cannot become {status}.")

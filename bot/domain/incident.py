@@ -52,6 +52,7 @@ from bot.domain.record import (
     ReleaseHold,
     RosterResolved,
     RunAction,
+    Started,
     Status,
     StatusChanged,
     Unacknowledged,
@@ -109,7 +110,8 @@ def _facts(incident: Incident, event: Event, at: datetime) -> Incident:
         case Opened():
             return _begin(incident, event, at)
         case AlertReceived():
-            return replace(incident, alerts=incident.alerts + 1, news=(*incident.news[-NEWS_KEPT:], at))
+            incident = replace(incident, alerts=incident.alerts + 1, news=(*incident.news[-NEWS_KEPT:], at))
+            return _worsened(incident, event, at)
         case AlertsCounted(count=count):
             return replace(incident, repeats=incident.repeats + count)
         case RosterResolved(roster=roster):
@@ -159,6 +161,8 @@ def _facts(incident: Incident, event: Event, at: datetime) -> Incident:
             return _override(incident, step, accept, at)
         case DeadlinePassed(name=name, due=due_at):
             return _passed(incident, name, due_at, at)
+        case Started():
+            return _start(replace(incident, contain=True), at)
         case StatusChanged(status=status):
             return _status(incident, status, at)
         case Released(step=step):
@@ -186,7 +190,8 @@ def _begin(incident: Incident, opened: Opened, at: datetime) -> Incident:
     steps: dict[str, StepRun] = {}
     if frozen.playbook:
         steps = {step: StepRun(step) for step in frozen.playbook.steps}
-        timers["run"] = at + frozen.playbook.timeout
+        if opened.started:
+            timers["run"] = at + frozen.playbook.timeout
     return replace(
         incident,
         opened=opened,
@@ -197,12 +202,31 @@ def _begin(incident: Incident, opened: Opened, at: datetime) -> Incident:
         steps=steps,
         timers=timers,
         linked=opened.linked,
+        contain=opened.contain,
+        started=opened.started and frozen.playbook is not None,
     )
 
 
 def _phases(frozen: Frozen, start: datetime) -> dict[str, datetime]:
     phases = frozen.runbook.phases if frozen.runbook else ()
     return {f"phase:{phase.name}": start + phase.due for phase in phases if phase.due}
+
+
+def _worsened(incident: Incident, event: AlertReceived, at: datetime) -> Incident:
+    if event.severity < incident.severity:
+        incident = replace(incident, raised=event.severity)
+    if event.contain:
+        incident = replace(incident, contain=True)
+    if event.start and not incident.started and incident.frozen.playbook:
+        incident = _start(replace(incident, cause=event.alert), at)
+    return incident
+
+
+def _start(incident: Incident, at: datetime) -> Incident:
+    playbook = incident.frozen.playbook
+    if incident.started or playbook is None:
+        return incident
+    return _timer(replace(incident, started=True), "run", at + playbook.timeout)
 
 
 def _settled(incident: Incident, event: ActionSettled, at: datetime) -> Incident:
@@ -385,6 +409,8 @@ def _judged(incident: Incident, at: datetime) -> Incident:
 
 
 def _containing(incident: Incident) -> Iterable[tuple[Outcome | None, Grade]]:
+    if not incident.started:
+        return
     let_go = any(run.status is StepStatus.RELEASED for run in incident.steps.values())
     for run in incident.steps.values():
         if not is_held(incident, run) or run.status in (StepStatus.LEFT_OUT, StepStatus.RELEASED, StepStatus.OBSERVED):

@@ -102,6 +102,7 @@ class Opened:
     initiator: str = ""
     declared_by: str = ""
     contain: bool = True
+    started: bool = True  # False: the pinned playbook is only at hand, its trigger did not match
     proposed: tuple[str, ...] = ()
     trigger_errors: tuple[str, ...] = ()
     linked: tuple[str, ...] = ()
@@ -112,11 +113,15 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class AlertReceived:
-    """Another alert that is news for this incident."""
+    """Another alert that is news for this incident. It can only make it worse: raise the severity, be the trusted word
+    (`contain`) that was missing, match the trigger of the pinned playbook (`start`)."""
 
     alert: Alert
     text: TextRef | None
     why: str  # the answer to "why was this attached?"
+    severity: Sev = Sev.SEV4
+    contain: bool = False
+    start: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +272,14 @@ class DeadlinePassed:
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """A person starts the pinned playbook, and takes its cuts on themselves where the alert's word was not enough."""
+
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StatusChanged:
     status: Status
     by: str
@@ -346,6 +359,7 @@ Event = (
     | Deferred
     | Overridden
     | DeadlinePassed
+    | Started
     | StatusChanged
     | Released
     | NoteAdded

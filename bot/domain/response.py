@@ -64,12 +64,14 @@ def _progress(turn: Turn) -> None:
         _release(turn, event)
     if isinstance(event, AgentResolved):
         _replan_asked(turn)
+    if turn.now.contain and not turn.before.contain:
+        _stop_asking(turn)
     if not turn.now.frozen.playbook:
         return
     moved = True
     while moved:
         before = len(turn.decisions)
-        if not turn.now.over:
+        if turn.now.started and not turn.now.over:
             for run in tuple(turn.now.steps.values()):
                 if run.status is StepStatus.WAITING:
                     _consider(turn, turn.now.spec(run.id))
@@ -157,7 +159,7 @@ def _calls(incident: Incident, step: Step, call: PlaybookCall, names: dict[str, 
 
 def _must_ask(incident: Incident, step: Step) -> bool:
     playbook = incident.frozen.playbook
-    only_proposes = not incident.begun.contain or (playbook is not None and playbook.rung is Rung.PROPOSE)
+    only_proposes = not incident.contain or (playbook is not None and playbook.rung is Rung.PROPOSE)
     return step.approval is not None or (step.contains and only_proposes)
 
 
@@ -188,11 +190,11 @@ def _digest(
 def _names(incident: Incident) -> dict[str, Any]:
     opened = incident.begun
     return {
-        "alert": alert_names(opened.alert) if opened.alert else {},
+        "alert": alert_names(alert) if (alert := incident.cause or opened.alert) else {},
         "agent": agent_names(incident.agent) if incident.agent else {"id": opened.agent_uid},
         "incident": incident_names(
             id=incident.id,
-            severity=opened.severity.name,
+            severity=incident.severity.name,
             type=opened.type,
             status=incident.status,
             opened_at=incident.start,
@@ -341,6 +343,13 @@ def _replan_asked(turn: Turn) -> None:
             turn.do(fresh)
             if turn.now.steps[run.id].status is StepStatus.AWAITING_APPROVAL:
                 turn.do(AskApproval(turn.next_id, turn.now.id, run.id, fresh.hash))
+
+
+def _stop_asking(turn: Turn) -> None:
+    """A trusted word came: what was only put to people for want of it goes now. The step's own approvals stay."""
+    for run in tuple(turn.now.steps.values()):
+        if run.status is StepStatus.AWAITING_APPROVAL and not _must_ask(turn.now, turn.now.spec(run.id)):
+            turn.do(plan(turn.now, turn.now.spec(run.id), turn.next_id))
 
 
 def _release(turn: Turn, event: Released) -> None:

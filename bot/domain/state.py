@@ -129,6 +129,10 @@ class Incident:
     opened: Opened | None = None
     opened_at: datetime | None = None
     status: Status = Status.OPEN
+    raised: Sev | None = None  # by an alert after the first
+    contain: bool = False  # a trusted source or a person stands behind the cuts
+    started: bool = False  # the playbook runs
+    cause: Alert | None = None  # the alert that it runs on, where that is not the first
     containment: Containment = Containment.NONE
     contained_at: datetime | None = None
     agent: Agent | None = None
@@ -165,11 +169,17 @@ class Incident:
 
     @property
     def severity(self) -> Sev:
-        return self.begun.severity
+        """Of the worst alert so far."""
+        return min(self.raised or self.begun.severity, self.begun.severity)
 
     @property
     def type(self) -> str:
         return self.begun.type
+
+    def is_worsened_by(self, severity: Sev, *, contain: bool, start: bool) -> bool:
+        """Whether an alert like this changes what is to be done."""
+        starts = start and not self.started and self.frozen.playbook is not None
+        return severity < self.severity or (contain and not self.contain) or starts
 
     @property
     def begun(self) -> Opened:

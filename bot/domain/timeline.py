@@ -56,6 +56,7 @@ from bot.domain.record import (
     ReleaseHold,
     RosterResolved,
     RunAction,
+    Started,
     Status,
     StatusChanged,
     TextRef,
@@ -183,6 +184,9 @@ def _event(entry: Entry, known: _Known) -> Iterator[Told]:
         case AlertReceived(alert=alert, text=ref, why=why):
             said = f"Another alert: {_alert(alert)}. Attached because {why}."
             yield _say("alert", "info", said, alert.source, alert=ref)
+        case Started(by=by):
+            said = f"{by} started the playbook and stands behind its cuts."
+            yield _say("decision", "decision", said, by)
         case AlertsCounted(count=count, first=first, last=last, total=total):
             when = f"between {clock(first)} and {clock(last)}" if first != last else f"at {clock(first)}"
             yield _say("alert", "info", f"The same alert came {times(count)} more {when}; {times(total)} in all.")
@@ -281,6 +285,10 @@ def _opened(entry: Entry, event: Opened, known: _Known) -> Iterator[Told]:
         yield _say("record", "bad", text)
     if not event.pins.playbook:
         yield _say("record", "bad", "No playbook runs: people have to contain this by hand.")
+    elif not event.started:
+        yield _say(
+            "record", "bad", "Its playbook is at hand and not started: no trigger matched. A person can start it."
+        )
     if not event.contain:
         yield _say("limit", "info", "The source may not contain: each containing step is put to people first.")
     if event.proposed:

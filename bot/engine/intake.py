@@ -52,7 +52,9 @@ class Arrival:
     @classmethod
     def of(cls, directory: Directory, alert: Alert, source: SourceRules, body: bytes) -> Arrival:
         agent, alert, distrust = believe(directory, alert, source)
-        return cls(alert, source, body, agent, distrust, alert.dedup_key(), alert_id(alert))
+        # A worse or a more trusted word about the same is news, whatever its weaker twin has opened before.
+        dedup = f"{alert.dedup_key()}/{int(alert.severity_id)}/{'doubted' if distrust else 'trusted'}"
+        return cls(alert, source, body, agent, distrust, dedup, alert_id(alert))
 
     def calls_for(self, rulebook: Rulebook) -> Choice:
         """Asked once, and not at all of a repeat."""
@@ -130,7 +132,7 @@ def place(responder: Responder, arrival: Arrival) -> Receipt:
         return Receipt(id, "ignored", "", "the source says that it is over, and no incident is open for it")
     window_end = now + responder.world.config.settings.intake.dedup_window
     if open_incident:
-        receipt = _attach(responder, open_incident, alert, id)
+        receipt = _attach(responder, open_incident, arrival)
         if not alert.resolved:
             tx.remember(dedup, open_incident, now, window_end)
         arrival.save(responder, open_incident)
@@ -138,7 +140,8 @@ def place(responder: Responder, arrival: Arrival) -> Receipt:
     incident = f"INC-{tx.next_number('incident')}"
     tx.take_open_key(key, incident)
     tx.remember(dedup, incident, now, window_end)
-    pins, texts = responder.world.rulebook.pins(choice.type, choice.playbook)
+    playbook = choice.playbook or responder.world.rulebook.for_type(choice.type)
+    pins, texts = responder.world.rulebook.pins(choice.type, playbook)
     for digest, (kind, text) in texts.items():
         tx.pin(digest, kind, text)
     severity = severity_of(alert, source)
@@ -156,6 +159,7 @@ def place(responder: Responder, arrival: Arrival) -> Receipt:
         roster=responder.world.config.people.roster(now),
         initiator=source.owner,
         contain=not distrust,
+        started=choice.playbook is not None,
         proposed=choice.proposed,
         trigger_errors=tuple(error.partition(":")[0] for error in choice.errors),
         linked=_linked(responder, agent, incident),
@@ -252,13 +256,20 @@ def believe(directory: Directory, alert: Alert, source: SourceRules) -> tuple[Ag
     return agent, alert, ""
 
 
-def _attach(responder: Responder, incident: str, alert: Alert, id: str) -> Receipt:
-    """News for an open incident; past the first of a minute a flood is counted under one key."""
-    now = responder.now
+def _attach(responder: Responder, incident: str, arrival: Arrival) -> Receipt:
+    """News for an open incident; past the first of a minute a flood is counted under one key, but for an alert that
+    makes it worse."""
+    now, alert, id = responder.now, arrival.alert, arrival.id
     flood = _flood(incident)
     state = responder.incident(incident)
+    matched = arrival.calls_for(responder.world.rulebook).playbook
+    pinned = state.frozen.playbook
+    start = not alert.resolved and matched is not None and pinned is not None and matched.id == pinned.id
+    contain = not alert.resolved and not arrival.distrust
+    severity = Sev.SEV4 if alert.resolved else severity_of(alert, arrival.source)
+    worse = state.is_worsened_by(severity, contain=contain, start=start)
     minute = now - timedelta(minutes=1)
-    if sum(at > minute for at in state.news[-NEWS_A_MINUTE:]) >= NEWS_A_MINUTE:
+    if not worse and sum(at > minute for at in state.news[-NEWS_A_MINUTE:]) >= NEWS_A_MINUTE:
         if responder.tx.repeat(flood, now) is None:
             responder.tx.remember(flood, incident, now, now + timedelta(hours=1))
             responder.tx.repeat(flood, now)  # `remember` stands for an entry, and this one has none
@@ -267,7 +278,9 @@ def _attach(responder: Responder, incident: str, alert: Alert, id: str) -> Recei
     if alert.resolved:
         why = "the source says that it is over"
     text = responder.tx.put_text(incident, _text(alert.text))
-    responder.append(incident, AlertReceived(_factual(alert), text, why))
+    if worse:
+        why += ", and it makes it worse"
+    responder.append(incident, AlertReceived(_factual(alert), text, why, severity, contain, start))
     return Receipt(id, "attached", incident, why)
 
 

@@ -6,7 +6,7 @@ belong to the same commit (permits, holds, withdrawals) and puts the others into
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import cast
@@ -26,6 +26,7 @@ from bot.domain.record import (
     Decision,
     Deferred,
     EndPermit,
+    Entry,
     Event,
     HoldPlaced,
     HoldReleased,
@@ -89,8 +90,12 @@ OPEN_STREAMS = "INC-"
 
 
 class Responder:
-    def __init__(self, tx: Transaction, world: World, known: Callable[[str], Known | None]) -> None:
-        self.tx, self.world, self._known = tx, world, known
+    def __init__(
+        self, tx: Transaction, world: World, known: Callable[[str], Known | None], *, catch_up: bool = False
+    ) -> None:
+        """`known` is what this process remembers; with `catch_up` what was written since is read on top of it. Who
+        appends needs none of that: the version decides."""
+        self.tx, self.world, self._known, self._catch_up = tx, world, known, catch_up
         self.now = tx.now()
         self.touched: dict[str, Known] = {}
         self._remembered: dict[str, int] = {}  # streams taken from memory, and their version there
@@ -113,10 +118,10 @@ class Responder:
     def _state(self, stream: str) -> State | None:
         if stream not in self.touched:
             found = self._known(stream)
-            if found:
+            if found and not self._catch_up:
                 self._remembered[stream] = found.state.version
             else:
-                found = self._load(stream)
+                found = self._load(stream, found)
             if found is None:
                 return None
             self.touched[stream] = found
@@ -130,16 +135,23 @@ class Responder:
             for stream, version in self._remembered.items()
         )
 
-    def _load(self, stream: str) -> Known | None:
-        entries = self.tx.read(stream)
-        if not entries:
-            return None
+    def _load(self, stream: str, known: Known | None) -> Known | None:
+        entries = self.tx.read(stream, known.state.version if known else 0)
+        return self.fold(stream, entries, known) if entries else known
+
+    def fold(self, stream: str, entries: Sequence[Entry], known: Known | None = None) -> Known:
+        """A stream as some of its entries leave it: its first ones, or those that follow what is known."""
+        first = entries[0].event
         state: State
-        if isinstance(entries[0].event, Opened):
-            frozen = self.world.rulebook.frozen(entries[0].event.pins, self.tx.pinned)
-            state = incidents.fold(Incident(stream, frozen), entries)
+        if known:
+            state = known.state
+        elif isinstance(first, Opened):
+            state = Incident(stream, self.world.rulebook.frozen(first.pins, self.tx.pinned))
         else:
             state = Target(stream)
+        if isinstance(state, Incident):
+            state = incidents.fold(state, entries)
+        else:
             for entry in entries:
                 state = containment.take(containment.apply(state, entry.event, entry.at), entry.decisions)
         return Known(state, entries[-1].at, entries[-1].digest)
@@ -329,7 +341,7 @@ def _row(stream: str, state: State, due: datetime | None) -> StreamRow:
     opened = state.begun
     summary = {
         "type": opened.type,
-        "severity": opened.severity.name,
+        "severity": state.severity.name,
         "status": str(state.status),
         "containment": str(state.containment),
         "agent": opened.agent_uid,

@@ -23,6 +23,7 @@ from bot.domain.record import (
     NoteAdded,
     Overridden,
     Released,
+    Started,
     Status,
     StatusChanged,
     TextRef,
@@ -68,6 +69,11 @@ def override(incident: str, step: str, person: str, via: str, *, accept: bool = 
 
 def release(incident: str, step: str, person: str, via: str) -> Job:
     return _said("release", incident, person, lambda _r, _i: Released(step, person, via))
+
+
+def contain(incident: str, person: str, via: str) -> Job:
+    """Starts the playbook that is at hand, and the cuts that were only proposed."""
+    return _said("contain", incident, person, lambda _r, _i: Started(person, via))
 
 
 def status(incident: str, to: Status, person: str, via: str) -> Job:

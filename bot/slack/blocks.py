@@ -255,7 +255,7 @@ def _origin(incident: Incident) -> Iterator[str]:
         yield f"declared by {plain(incident.begun.declared_by, 60) or 'a person'}"
     if playbook:
         yield f"playbook {plain(playbook.id, 60)} {plain(playbook.version, 20)} ({playbook.hash[:12]})"
-    if not incident.begun.contain:
+    if not incident.contain:
         yield "its source may only propose"
     if linked := incident.linked:
         yield f"linked with {', '.join(plain(other, 40) for other in linked[:5])}"

@@ -134,6 +134,7 @@ VERBS: Mapping[str, Verb] = {
     "ack": lambda incident, person, _: verbs.acknowledge(incident, person, VIA),
     "acknowledge": lambda incident, person, _: verbs.acknowledge(incident, person, VIA),
     "unack": lambda incident, person, _: verbs.unacknowledge(incident, person, VIA),
+    "contain": lambda incident, person, _: verbs.contain(incident, person, VIA),
     "approve": _approve,  # request; hash, what the screen showed
     "refuse": _refuse,  # request; why
     "override": _override,  # step; accept
@@ -236,7 +237,7 @@ def summary(incident: Incident) -> dict[str, Any]:
         "incident": incident.id,
         "version": incident.version,
         "type": opened.type,
-        "severity": opened.severity.name,
+        "severity": incident.severity.name,
         "agent": opened.agent_uid,
         "status": str(incident.status),
         "containment": str(incident.containment),

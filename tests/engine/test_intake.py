@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bot.domain.alert import Sev, Severity
+from bot.domain.containment import Containment
+from bot.domain.incident import StepStatus
 from bot.domain.record import AlertReceived, AlertsCounted, Status
+from bot.domain.source import Auth
 from bot.engine import verbs
 from bot.engine.intake import NEWS_A_MINUTE, receive
 from bot.engine.responder import Responder
@@ -151,3 +156,30 @@ def test_what_another_incident_took_over_is_not_reopened(desk: Desk) -> None:
     desk.resolve("INC-2")
     desk.say(verbs.status("INC-1", Status.INVESTIGATING, "head-of-security", "slack"))
     assert desk.receive().incident == "INC-1"
+
+
+def test_a_worse_or_more_trusted_alert_about_the_same_undoes_what_its_weak_twin_held_back(desk: Desk) -> None:
+    """Anybody may open an incident that only proposes. That must not keep a trusted source from containing."""
+    desk.receive(source=replace(SIEM, name="anybody", auth=Auth.NONE, may_contain=False))
+    assert desk.incident().containment is Containment.RUNNING
+    assert desk.incident().steps["shadow"].status is StepStatus.AWAITING_APPROVAL
+    assert desk.alive()
+    assert desk.receive().status == "attached"
+    assert desk.incident().steps["shadow"].status is StepStatus.DONE
+
+
+def test_an_alert_that_was_too_weak_for_the_playbook_is_followed_by_one_that_starts_it(desk: Desk) -> None:
+    desk.receive(severity_id=Severity.LOW)
+    assert desk.incident().containment is Containment.NONE
+    assert not desk.incident().started
+    desk.receive(severity_id=Severity.FATAL)
+    assert desk.incident().severity is Sev.SEV1
+    assert desk.incident().steps["shadow"].status is StepStatus.DONE
+
+
+def test_a_person_starts_the_playbook_that_is_only_at_hand(desk: Desk) -> None:
+    desk.receive(severity_id=Severity.LOW)
+    desk.say(verbs.contain("INC-1", "sre-1", "cli"))
+    assert desk.incident().steps["shadow"].status is StepStatus.DONE
+    with pytest.raises(Refused, match="runs already"):
+        desk.say(verbs.contain("INC-1", "sre-1", "cli"))
