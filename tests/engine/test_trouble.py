@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from bot.actions import registry
+import pytest
+
+from bot.actions import Action, registry
+from bot.actions.aws_iam_revoke_sessions import POLICY
 from bot.actions.vault_revoke_agent import RevokeAgent
+from bot.domain.alert import Resource, Severity
 from bot.domain.containment import Containment
 from bot.domain.incident import StepStatus
 from bot.domain.outcome import Done, Failed, Outcome, Pending
@@ -129,6 +135,92 @@ def test_no_secret_of_an_answer_reaches_record_room_pages_or_papers(tmp_path: Pa
         assert "redacted" in everything
         assert SECRET not in everything
         assert "correct-horse-battery" not in everything
+
+
+FROM_THE_CONSOLE = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Deny",
+            "Action": ["*"],
+            "Resource": ["*"],
+            "Condition": {"DateLessThan": {"aws:TokenIssueTime": "2025-11-03T08:00:00Z"}},
+        }
+    ],
+}
+
+
+class Hoarder(RevokeAgent):
+    """Saves more than it should, for its next stage and for its undo; and fails where it is told to."""
+
+    fails = False
+
+    def run(self, params: Mapping[str, Any], ports: Ports, *, key: str, so_far: Any = None) -> Outcome:
+        saved = {"answers": ({"raw": f"token {SECRET}"}, MappingProxyType({"pin": "correct-horse-battery"}))}
+        outcome = super().run(params, ports, key=key, so_far=so_far)
+        match outcome:
+            case Pending():
+                return replace(outcome, so_far={**outcome.so_far, **saved})
+            case Done() if self.fails:
+                return Failed(False, "no", undo=saved)
+            case Done():
+                return replace(outcome, undo={**(outcome.undo or {}), **saved})
+        return outcome
+
+
+class Failing(Hoarder):
+    fails = True
+
+
+@pytest.mark.parametrize("hoarder", [Hoarder, Failing])
+def test_no_secret_that_an_action_saves_reaches_the_record(tmp_path: Path, hoarder: type[Hoarder]) -> None:
+    with desk_at(tmp_path, actions={**registry(), "vault.revoke_agent": hoarder()}) as desk:
+        desk.redactor.register("deploy", "correct-horse-battery")
+        desk.receive()
+        desk.forward(minutes=5)
+        with desk.store.reading() as tx:
+            told = [entry.event for stream in desk.streams() for entry in tx.read(stream)]
+        saved = repr([event.outcome for event in told if isinstance(event, ActionSettled)])
+        assert saved.count("[redacted:deploy:") >= 2, "a Pending and what came last"
+        everything = desk.everything()
+        assert SECRET not in everything
+        assert "correct-horse-battery" not in everything
+
+
+def test_redaction_leaves_what_real_actions_save_as_it_is(tmp_path: Path) -> None:
+    """An undo that was touched would put back something else."""
+    heard: dict[str, list[Any]] = {}
+
+    def overheard(action: Action) -> Action:
+        def run(self: Any, *given: Any, **named: Any) -> Outcome:
+            outcome = type(action).run(self, *given, **named)
+            saved = getattr(outcome, "so_far", None) or getattr(outcome, "undo", None)
+            heard.setdefault(action.id, []).extend([saved] if saved else [])
+            return outcome
+
+        made: Action = type(action.id, (type(action),), {"run": run})()
+        return made
+
+    with desk_at(tmp_path, actions={id: overheard(action) for id, action in registry().items()}) as desk:
+        desk.redactor.register("vault", SECRET)
+        instance = Resource("i-0aaaaaaaaaaaaaaa1", "AWS::EC2::Instance")
+        desk.aws.ec2.add_instance(id=instance.uid, tags={"agent": "agent-7"})
+        desk.aws.iam.put_role_policy("agent-7", POLICY, FROM_THE_CONSOLE)
+        desk.receive(severity_id=Severity.CRITICAL, resources=(instance,))
+        desk.forward(minutes=1)
+        desk.approve("quarantine_role", "security-ops-2")
+        desk.approve("quarantine_role", "infra-owner-2")
+        desk.forward(minutes=10)
+        form = {"customer_impact": False, "affected_systems": "orders", "approval_path": "bypassed", "roll_back": True}
+        desk.say(verbs.submit_form("INC-1", "confirm_impact", form, "sre-1"))
+        desk.approve("restore_config", "infra-owner-2")
+        desk.forward(minutes=5)
+
+        assert set(heard) == set(registry())
+        assert all(heard[action.id] for action in registry().values() if action.containing and action.undoable)
+        assert {"before": FROM_THE_CONSOLE} in heard["aws.iam_revoke_sessions"]
+        for saved in heard.values():
+            assert [desk.redactor.json(one) for one in saved] == saved
 
 
 def test_a_failed_mending_is_rolled_back_and_told(desk: Desk) -> None:
