@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from bot.domain.alert import Severity
 from bot.domain.approval import ApprovalState
 from bot.domain.incident import StepStatus
 from bot.domain.record import PageFailed, PageSent, Posted
+from bot.domain.timeline import narrate
 from bot.engine import verbs
 from bot.engine.world import Said
 from bot.errors import Refused, Rejected, Unavailable
@@ -161,3 +163,25 @@ def test_an_approval_that_escalates_stays_open_for_a_late_click(desk: Desk) -> N
     desk.approve("quarantine_role", "infra-owner-2")
     assert desk.status("quarantine_role") is not StepStatus.AWAITING_APPROVAL
     assert any(page.key.startswith("INC-1/failure/") for page in desk.pages)
+
+
+@pytest.mark.parametrize("configured", [True, False])
+def test_a_request_that_cannot_be_posted_pages_and_says_how_to_decide(desk: Desk, configured: bool) -> None:
+    if configured:
+        desk.chat.faults.add("post", Rejected("slack", "channel_not_found"), times=1000)
+    else:
+        desk.engine.world.ports = replace(desk.engine.world.ports, chat=None)
+    desk.receive(severity_id=Severity.CRITICAL)
+    desk.forward(minutes=1)
+    request = desk.incident().steps["quarantine_role"].request
+    (page,) = [page for page in desk.pages if "quarantine_role could not be posted" in page.subject]
+    assert page.person == "sre-1"
+    assert f"firedoor incident approve {request}" in page.body
+    assert "1 security team and 1 infra owner" in page.body
+    said = " ".join(line.text for line in narrate(desk.entries()))
+    assert "sre-1 was paged by slack (the request to approve quarantine_role could not be posted)" in said
+
+    desk.approve("quarantine_role", "security-ops-2")
+    desk.approve("quarantine_role", "infra-owner-2")
+    desk.forward(minutes=1)
+    assert desk.status("quarantine_role") is StepStatus.DONE

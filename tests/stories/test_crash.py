@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from bot.domain.containment import Containment
+from bot.domain.incident import StepStatus
 from bot.domain.record import (
     ActionSettled,
     DocumentDrafted,
@@ -231,8 +232,12 @@ def _check_effects(company: Company) -> None:
     tags = Counter((taken.volume) for taken in desk.aws.ec2.snapshots_tagged("firedoor:instance", INSTANCE))
     assert set(tags.values()) == {1}, f"snapshots: {tags}"
     assert len(tags) == 2
-    performed = [request.path for request, _ in desk.deploy_api.performed.values()]
-    assert performed == ["/rollback"]
+    performed = [request.path for request in desk.deploy_api.received]
+    if desk.status("restore_config") is StepStatus.UNKNOWN:  # a POST whose answer got lost: people look, nobody repeats
+        assert performed in ([], ["/rollback"])
+        assert any("/failure/" in event.key for event in desk.events(PageSent))
+    else:
+        assert performed == ["/rollback"]
     keys = [post.message.key for post in desk.posts()]
     assert len(keys) == len(set(keys)), "a message was posted twice"
     assert len([post for post in desk.posts() if not post.thread]) == 1  # one card
