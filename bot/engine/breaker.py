@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Breaker:
-    """`now` is any monotonic seconds. After `limit` failures in a row it opens for `cool` seconds; then one tries."""
+    """`now` is any monotonic seconds. After `limit` failures in a row it opens for `cool` seconds; then one tries.
+    `why` is what the last one was."""
 
     limit: int = 5
     cool: float = 10.0
     failures: int = 0
     opened_at: float | None = None
+    why: str = ""
 
     def wait(self, now: float) -> float:
         """Seconds until the next try; 0 when a call may go. The first call after the cooling goes alone."""
@@ -29,7 +31,8 @@ class Breaker:
         """It is up, whatever it said."""
         self.failures, self.opened_at = 0, None
 
-    def failed(self, now: float) -> None:
+    def failed(self, now: float, why: str = "") -> None:
         self.failures += 1
+        self.why = why
         if self.failures >= self.limit:
             self.opened_at = now

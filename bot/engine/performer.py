@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 POOL = 8  # calls under way per system
 ONE_BY_ONE = frozenset({"chat"})  # what people read is told in the order in which it happened
 STORE = 1.0  # seconds until what found the store away is tried again
+BEHIND = 0.5  # seconds until a post looks again whether it is its turn
 BUG = 30.0  # seconds until what failed through a fault of our own is tried again
 STALE = timedelta(seconds=1)  # older decisions are checked against the store before they leave (semantics 16)
 PAGE_TIMEOUT = 10.0
@@ -62,13 +63,14 @@ PAGE_TRIES = 3  # of a person's last way
 @dataclass(slots=True)
 class Flight:
     """A decision in our hands. `started` is None while it queues for a thread. `given_up`: its answer, should one still
-    come, is dropped."""
+    come, is dropped. `landed`: it has come, and is being recorded, however long the store is away."""
 
     claim: Claim
     pool: ThreadPoolExecutor | None = None
     future: Future[None] | None = None
     started: float | None = None  # monotonic
     given_up: bool = False
+    landed: bool = False
 
     @property
     def system(self) -> str:
@@ -96,6 +98,7 @@ class Performer:
         self._breakers: dict[str, Breaker] = {}
         self._flights: dict[str, Flight] = {}  # by decision
         self._begun: set[str] = set()  # decisions that may have left and are not settled
+        self._broken: set[str] = set()  # decisions that failed through a fault of our own
         self._waiting: list[Claim] = []
         self._page_tries: dict[str, int] = {}
         self._chat_again: datetime | None = None  # until then nothing is posted: what waits goes in order after it
@@ -169,8 +172,8 @@ class Performer:
         """Calls past their timeout: the outcome is recorded without them, and their thread is written off."""
         now = time.monotonic()
         with self._lock:
-            flights = self._flights.values()
-            late = [flight for flight in flights if flight.started and now - flight.started > flight.timeout]
+            under_way = [flight for flight in self._flights.values() if flight.started and not flight.landed]
+            late = [flight for flight in under_way if now - cast(float, flight.started) > flight.timeout]
             for flight in late:
                 flight.given_up = True
                 del self._flights[flight.claim.decision.id]
@@ -193,7 +196,7 @@ class Performer:
         claim, why = flight.claim, f"no answer within {flight.timeout:.0f} s"
         match claim.decision:
             case RunAction() as decision:
-                self._breaker(decision.system).failed(time.monotonic())
+                self._breaker(decision.system).failed(time.monotonic(), why)
                 outcome: Outcome = Pending(self._world.ports.clock.now(), why=why, unavailable=True)
                 if not self._world.actions[decision.action].repeatable(decision.params):
                     outcome = Unknown(why)
@@ -218,17 +221,25 @@ class Performer:
             self._begun.discard(claim.decision.id)
         except Unavailable as error:  # the store, before anything left; or at the end, before an outcome was recorded
             log.warning("decision %s waits: %s", claim.decision.id, error)
-            if not self._over.is_set():
+            if not self._over.is_set() and self._landed(flight):
                 self._postpone(claim, STORE)
                 self._begun.discard(claim.decision.id)
         except Exception:  # a bug in one decision must not take the performer with it; the row stays and is shown
             log.exception("decision %s could not be carried out", claim.decision.id)
-            self._postpone(claim, BUG, left=True)
+            self._broken.add(claim.decision.id)
+            if self._landed(flight):
+                self._postpone(claim, BUG, left=True)
             self._begun.discard(claim.decision.id)
         finally:
             with self._lock:
                 if self._flights.get(claim.decision.id) is flight:
                     del self._flights[claim.decision.id]
+
+    def _landed(self, flight: Flight) -> bool:
+        """What came of it is known and goes into the record; False where it was given up before, which is there."""
+        with self._lock:
+            flight.landed = not flight.given_up
+            return flight.landed
 
     def _perform(self, claim: Claim, flight: Flight) -> None:
         decision = claim.decision
@@ -242,14 +253,14 @@ class Performer:
             case RunAction():
                 outcome = self._act(decision, claim.claims)
                 point("after-RunAction")
-                if not flight.given_up:
+                if self._landed(flight):
                     self._settle_action(claim, decision, outcome)
             case Page() | Notify():
                 self._page(claim, decision, flight)
             case Post() | AskApproval():
-                self._post(claim, decision)
+                self._post(claim, decision, flight)
             case DraftDocument():
-                self._draft(decision)
+                self._draft(decision, flight)
             case _:
                 assert_never(decision)
 
@@ -277,12 +288,14 @@ class Performer:
             return known.state.wants(decision.id)
         return known.state.call is not None and known.state.call.decision == decision.id
 
-    def _incident(self, id: str) -> Incident:
-        known = self._writer().known(id)
+    def _incident(self, claim: Claim) -> Incident:
+        """As it stands. What we remember may be older than what a peer has written; not so where the decision was made
+        by ourselves just now."""
+        known = None if self._old(claim) else self._writer().known(claim.stream)
         if known and isinstance(known.state, Incident):
             return known.state
         with self._store.reading() as tx:
-            return Responder(tx, self._world, lambda _: None).incident(id)
+            return Responder(tx, self._world, lambda _: None).incident(claim.stream)
 
     # Actions ----------------------------------------------------------------------------------------------------
 
@@ -291,7 +304,7 @@ class Performer:
         breaker = self._breaker(decision.system)
         wait = breaker.wait(time.monotonic()) if self._threads else 0.0
         if wait:
-            why = f"{decision.system} keeps failing: asked again in {wait:.0f} s"
+            why = f"{decision.system} keeps failing ({breaker.why}): asked again in {wait:.0f} s"
             return Pending(ports.clock.now() + timedelta(seconds=wait), why=why, unavailable=True)
         if claims > 1 and not action.repeatable(decision.params):
             return Unknown("the process ended while this was under way; it cannot be looked up or repeated safely")
@@ -310,7 +323,7 @@ class Performer:
             else:
                 outcome = action.run(decision.params, ports, key=key, so_far=decision.so_far)
         except Unavailable as error:
-            breaker.failed(time.monotonic())
+            breaker.failed(time.monotonic(), error.why)
             at = ports.clock.now() + timedelta(seconds=error.retry_after or 0.0)
             return Pending(at, why=str(error), unavailable=True)
         except SystemFailure as error:  # it refused, so it is up
@@ -337,25 +350,26 @@ class Performer:
     def _page(self, claim: Claim, page: Page | Notify, flight: Flight) -> None:
         world, again = self._world, claim.claims > 1
         late = max(0.0, (world.ports.clock.now() - page.due).total_seconds())
-        said = self._worded(page, late, again)
+        said = self._worded(claim, page, late)
         try:
             receipt = self._send(page, said, again)
         except (SystemFailure, ConfigError) as error:
             if isinstance(error, Unavailable) and not page.ways and self._once_more(page):
-                self._postpone(claim, error.retry_after or 2.0, left=error.sent)
+                if self._landed(flight):
+                    self._postpone(claim, error.retry_after or 2.0, left=error.sent)
                 return
             why = world.redactor.text(str(error))
             event: Event = PageFailed(page.id, page.key, page.person, page.way, why)
         else:
             event = PageSent(page.id, page.key, page.person, page.way, receipt, again, round(late, 1))
         point(f"after-{type(page).__name__}")
-        if not flight.given_up:
+        if self._landed(flight):
             self._settle(page, event)
 
-    def _worded(self, page: Page | Notify, late: float, again: bool) -> Said:
-        incident = self._incident(page.incident)
+    def _worded(self, claim: Claim, page: Page | Notify, late: float) -> Said:
+        incident = self._incident(claim)
         try:
-            return self._world.voice.page(incident, page, late=late, may_repeat=again)
+            return self._world.voice.page(incident, page, late=late, may_repeat=claim.claims > 1)
         except Exception:  # a plain page now is worth more than a fine one after the next release
             log.exception("page %s could not be worded", page.key)
             text = f"Firedoor: {page.incident} ({incident.severity.name}, {incident.type}) needs you."
@@ -407,8 +421,8 @@ class Performer:
 
     # Posts and papers -------------------------------------------------------------------------------------------
 
-    def _post(self, claim: Claim, decision: Post | AskApproval) -> None:
-        world, incident = self._world, self._incident(decision.incident)
+    def _post(self, claim: Claim, decision: Post | AskApproval, flight: Flight) -> None:
+        world, incident = self._world, self._incident(claim)
         purpose = decision.purpose if isinstance(decision, Post) else f"approval:{decision.id}"
         chat = world.ports.chat
         if chat is None:
@@ -417,6 +431,9 @@ class Performer:
         again, now = claim.claims > 1, world.ports.clock.now()
         if self._chat_again and now < self._chat_again:
             self._postpone(claim, (self._chat_again - now).total_seconds())
+            return
+        if isinstance(decision, Post) and self._is_behind(claim):
+            self._postpone(claim, BEHIND)
             return
         try:
             if isinstance(decision, AskApproval):
@@ -435,15 +452,25 @@ class Performer:
         except Unavailable as error:
             wait = error.retry_after or 5.0
             self._chat_again = now + timedelta(seconds=wait)
-            self._postpone(claim, wait, left=error.sent)
+            if self._landed(flight):
+                self._postpone(claim, wait, left=error.sent)
             return
         except SystemFailure as error:
-            self._settle(decision, PostFailed(decision.id, purpose, world.redactor.text(str(error))))
-            return
+            event: Event = PostFailed(decision.id, purpose, world.redactor.text(str(error)))
+        else:
+            event = Posted(decision.id, purpose, ref.channel, ref.ts)
         point("after-Post")
-        self._settle(decision, Posted(decision.id, purpose, ref.channel, ref.ts))
+        if self._landed(flight):
+            self._settle(decision, event)
 
-    def _draft(self, decision: DraftDocument) -> None:
+    def _is_behind(self, claim: Claim) -> bool:
+        """Whether something is to be told before this one, here or by a peer, and still waits. What fails through a
+        fault of our own holds up nothing."""
+        with self._store.reading() as tx:
+            posts = [other.decision for other in tx.queued(claim.stream) if isinstance(other.decision, Post)]
+        return any(_place(post) < _place(claim.decision) and post.id not in self._broken for post in posts)
+
+    def _draft(self, decision: DraftDocument, flight: Flight) -> None:
         with self._store.reading() as tx:
             entries = tx.read(decision.incident)
             incident = Responder(tx, self._world, lambda _: None).incident(decision.incident)
@@ -455,8 +482,9 @@ class Performer:
             ref = responder.tx.put_text(decision.incident, text)
             responder.settled(decision, DocumentDrafted(decision.id, decision.kind, ref, document.missing))
 
-        self._write(write)
-        point("settled-DraftDocument")
+        if self._landed(flight):
+            self._write(write)
+            point("settled-DraftDocument")
 
     def _text(self, ref: TextRef) -> str | None:
         with self._store.reading() as tx:
@@ -507,6 +535,12 @@ def _system(decision: Queued) -> str:
     assert_never(decision)
 
 
+def _place(decision: Queued) -> tuple[int, int]:
+    """`INC-7/12.0`: the entry that caused it, and which of its decisions it is."""
+    entry, _, number = decision.id.rpartition("/")[2].partition(".")
+    return int(entry), int(number)
+
+
 def _reader(get: Callable[[TextRef], bytes | None]) -> Callable[[TextRef], str | None]:
     def read(ref: TextRef) -> str | None:
         data = get(ref)
@@ -516,18 +550,14 @@ def _reader(get: Callable[[TextRef], bytes | None]) -> Callable[[TextRef], str |
 
 
 def _redacted(outcome: Outcome, text: Callable[[str], str], json: Callable[[Any], Any]) -> Outcome:
-    """Without secrets, in everything that an action read back: what it saved for its next stage and its undo too."""
-
-    def clean(read: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-        return None if read is None else cast("Mapping[str, Any]", json(_plain(read)))
-
+    """Secrets by value, out of everything that an action read back."""
     match outcome:
         case Done(grade=grade, evidence=evidence, undo=undo, nothing_held=nothing):
-            return Done(grade, clean(evidence) or {}, clean(undo), text(nothing))
+            return Done(grade, _mapping(json(dict(evidence))), undo, text(nothing))
         case Pending(check_at=at, so_far=so_far, why=why, unavailable=unavailable):
-            return Pending(at, clean(so_far) or {}, text(why), unavailable)
+            return Pending(at, so_far, text(why), unavailable)
         case Failed(retryable=retryable, why=why, undo=undo):
-            return Failed(retryable, text(why), clean(undo))
+            return Failed(retryable, text(why), undo)
         case Skipped(why=why):
             return Skipped(text(why))
         case Unknown(why=why):
@@ -546,11 +576,5 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _plain(value: Any) -> Any:
-    """As JSON has it: what is neither list nor dict is not looked into."""
-    match value:
-        case Mapping():
-            return {key: _plain(one) for key, one in value.items()}
-        case list() | tuple():
-            return [_plain(one) for one in value]
-    return value
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
