@@ -129,12 +129,18 @@ def script() -> list[tuple[Callable[[Incident], object], verbs.Job]]:
             lambda incident: incident.steps["confirm_impact"].status is not StepStatus.WAITING,
             verbs.submit_form("INC-1", "confirm_impact", form, "sre-1"),
         ),
-        (lambda incident: incident.steps["restore_config"].request, approve),
+        (lambda incident: _asked(incident, "restore_config"), approve),
         (
             lambda incident: incident.steps["restore_config"].settled and incident.steps["snapshot"].settled,
             verbs.status("INC-1", Status.RESOLVED, "head-of-security", "slack"),
         ),
     ]
+
+
+def _asked(incident: Incident, step: str) -> bool:
+    """Nobody approves what they have not been shown."""
+    request = incident.steps[step].request
+    return bool(request) and request not in incident.outstanding
 
 
 def _insist(say: Callable[[], Any]) -> Any:
