@@ -20,6 +20,7 @@ from bot.domain.record import (
     PageFailed,
     PageKind,
     Post,
+    PostFailed,
     StatusChanged,
     Unacknowledged,
     Withdraw,
@@ -44,6 +45,8 @@ def page_people(turn: Turn) -> None:
             _next_way(turn, decision)
         case Deferred(steps=steps) if any(is_held(turn.now, turn.now.steps[step]) for step in steps):
             _page(turn, PageKind.FAILURE, _responsible(turn.now), f"deferred:{','.join(steps)}", turn.at)
+        case PostFailed(purpose=purpose) if purpose.startswith("approval:"):
+            _approval_unposted(turn, purpose.partition(":")[2])
     _page_failures(turn)
     _withdraw(turn)
 
@@ -167,6 +170,13 @@ def _approval_expired(turn: Turn, request: str, due: datetime) -> None:
     if asked.state is ApprovalState.OPEN and asked.on_timeout is OnTimeout.ESCALATE:
         roles = [role for level in turn.now.frozen.matrix.levels[: _stand(turn).levels + 1] for role in level.roles]
         _page(turn, PageKind.FAILURE, turn.now.contacts(roles), f"approval:{asked.step}", due)
+
+
+def _approval_unposted(turn: Turn, request: str) -> None:
+    """Nobody sees the request in the room, and its step would wait until it expires."""
+    asked = turn.now.approvals.get(request)
+    if asked and asked.state is ApprovalState.OPEN:
+        _page(turn, PageKind.FAILURE, _responsible(turn.now), f"approval_unposted:{asked.step}", turn.at)
 
 
 def _responsible(incident: Incident) -> tuple[Contact, ...]:

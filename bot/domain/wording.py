@@ -61,6 +61,7 @@ def reason_text(reason: str) -> str:
         "step": f"{rest} needs a person",
         "deferred": f"held back by a limit: {rest.replace(',', ', ')}",
         "approval": f"no decision on {rest}",
+        "approval_unposted": f"the request to approve {rest} could not be posted",
         "form": f"{rest} is overdue",
         "on_failure": "the playbook failed",
         "trigger_error": "a trigger could not be evaluated",

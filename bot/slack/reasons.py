@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from bot.domain.approval import ApprovalState
 from bot.domain.incident import Incident, StepRun
 from bot.domain.record import Notify, Page, PageKind
 from bot.domain.wording import listed
@@ -27,6 +28,8 @@ def why_paged(incident: Incident, page: Page | Notify) -> str:
             return f"HELD BACK by a limit and not cut: {step}"
         case "approval":
             return f"nobody has decided on {step}"
+        case "approval_unposted":
+            return f"the request to approve {step} could not be posted"
         case "form" if isinstance(page, Page):
             return f"{step} is overdue"
         case "form":
@@ -84,6 +87,12 @@ def next_for(incident: Incident, page: Page | Notify) -> str:
             asked = incident.approvals.get(run.request) if run else None
             lacking = f" Still missing: {still_missing(asked)}." if asked else ""
             return f"approve or refuse {step} in the thread of the card.{lacking}"
+        case "approval_unposted" if run and run.request:
+            asked = incident.approvals[run.request]
+            if asked.state is not ApprovalState.OPEN:
+                return f"nothing: the request is {spoken(asked.state)}."
+            who = f" Still missing: {still_missing(asked)}."
+            return f"firedoor incident approve {plain(run.request, 60)} (or refuse): nobody sees it in Slack.{who}"
         case "form":
             return f"firedoor incident form {id} {step}"
         case "on_failure":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from bot.domain.record import PageFailed, PageSent, Posted
 from bot.domain.timeline import narrate
 from bot.engine import verbs
 from bot.engine.world import Said
-from bot.errors import Refused, Rejected, Unavailable
+from bot.errors import Denied, Refused, Rejected, SystemFailure, Unavailable
 from bot.slack.blocks import SlackVoice
 from tests.engine.desk import Desk, desk_at
 
@@ -165,12 +164,9 @@ def test_an_approval_that_escalates_stays_open_for_a_late_click(desk: Desk) -> N
     assert any(page.key.startswith("INC-1/failure/") for page in desk.pages)
 
 
-@pytest.mark.parametrize("configured", [True, False])
-def test_a_request_that_cannot_be_posted_pages_and_says_how_to_decide(desk: Desk, configured: bool) -> None:
-    if configured:
-        desk.chat.faults.add("post", Rejected("slack", "channel_not_found"), times=1000)
-    else:
-        desk.engine.world.ports = replace(desk.engine.world.ports, chat=None)
+@pytest.mark.parametrize("answer", [Rejected("slack", "channel_not_found"), Denied("slack", "missing_scope")])
+def test_a_request_that_cannot_be_posted_pages_and_says_how_to_decide(desk: Desk, answer: SystemFailure) -> None:
+    desk.chat.faults.add("post", answer, times=1000)
     desk.receive(severity_id=Severity.CRITICAL)
     desk.forward(minutes=1)
     request = desk.incident().steps["quarantine_role"].request
