@@ -113,7 +113,7 @@ def standing(kept: Records, incident: Incident, entries: tuple[Entry, ...]) -> J
         "version": incident.version,
         "mode": opened.mode,
         "type": opened.type,
-        "severity": opened.severity.name,
+        "severity": incident.severity.name,
         "status": str(incident.status),
         "containment": str(incident.containment),
         "contained_at": incident.contained_at,

@@ -550,14 +550,18 @@ def _reader(get: Callable[[TextRef], bytes | None]) -> Callable[[TextRef], str |
 
 
 def _redacted(outcome: Outcome, text: Callable[[str], str], json: Callable[[Any], Any]) -> Outcome:
-    """Secrets by value, out of everything that an action read back."""
+    """Without secrets, in everything that an action read back: what it saved for its next stage and its undo too."""
+
+    def clean(read: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        return None if read is None else cast("Mapping[str, Any]", json(_plain(read)))
+
     match outcome:
         case Done(grade=grade, evidence=evidence, undo=undo, nothing_held=nothing):
-            return Done(grade, _mapping(json(dict(evidence))), undo, text(nothing))
+            return Done(grade, clean(evidence) or {}, clean(undo), text(nothing))
         case Pending(check_at=at, so_far=so_far, why=why, unavailable=unavailable):
-            return Pending(at, so_far, text(why), unavailable)
+            return Pending(at, clean(so_far) or {}, text(why), unavailable)
         case Failed(retryable=retryable, why=why, undo=undo):
-            return Failed(retryable, text(why), undo)
+            return Failed(retryable, text(why), clean(undo))
         case Skipped(why=why):
             return Skipped(text(why))
         case Unknown(why=why):
@@ -576,5 +580,11 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _plain(value: Any) -> Any:
+    """As JSON has it: what is neither list nor dict is not looked into."""
+    match value:
+        case Mapping():
+            return {key: _plain(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_plain(one) for one in value]
+    return value
