@@ -47,8 +47,9 @@ _ACTION_KEYS = ("with", "foreach", "contains", "require", "irreversible", "timeo
 Actions = Mapping[str, Action]
 
 
-def load_playbook(text: str | bytes, where: str, actions: Actions) -> Playbook:
-    """`where` is the file's name in messages. Raises ConfigError, or ConfigErrors with all that is wrong."""
+def load_playbook(text: str | bytes, where: str, actions: Actions | None) -> Playbook:
+    """`where` is the file's name in messages. Without `actions` (a text pinned by an incident, checked when it was
+    pinned) it is not held against today's actions. Raises ConfigError, or ConfigErrors with all that is wrong."""
     problems = Problems()
     playbook = _Reader(text, where, actions, problems).playbook()
     problems.raise_any()
@@ -73,8 +74,9 @@ def load_playbooks(folder: Path, actions: Actions, problems: Problems) -> dict[s
 
 
 class _Reader:
-    def __init__(self, text: str | bytes, where: str, actions: Actions, problems: Problems) -> None:
-        self.actions, self.problems = actions, problems
+    def __init__(self, text: str | bytes, where: str, actions: Actions | None, problems: Problems) -> None:
+        self.pinned = actions is None
+        self.actions, self.problems = actions or {}, problems
         self.root = yaml.parse(text, where)
         self.hash = hashlib.sha256(text if isinstance(text, bytes) else text.encode()).hexdigest()
         self.timeout, self.retry = timedelta(minutes=2), Retry()
@@ -274,7 +276,7 @@ class _Reader:
             section.report("uses", f"{ESCALATE!r} stands in on_failure only.")
         elif uses == ESCALATE and arguments:
             section.report("with", f"{ESCALATE!r} takes no arguments.")
-        elif uses and uses != ESCALATE:
+        elif uses and uses != ESCALATE and not self.pinned:
             section.report("uses", f"unknown action {uses!r}.", suggestion(uses, self.actions))
         return Call(uses, arguments)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from bot.actions import Registry, registry
+from bot.actions import Registry
 from bot.config import Config
 from bot.config.playbooks import load_playbook
 from bot.config.runbooks import load_runbook
@@ -122,7 +122,7 @@ def _pinned(digest: str, pinned: Callable[[str], str | None]) -> str:
 
 
 def _playbook(digest: str, pinned: Callable[[str], str | None]) -> Playbook:
-    return load_playbook(_pinned(digest, pinned), f"pinned playbook {digest[:12]}", registry())
+    return load_playbook(_pinned(digest, pinned), f"pinned playbook {digest[:12]}", None)
 
 
 def _runbook(digest: str, pinned: Callable[[str], str | None]) -> Runbook:
