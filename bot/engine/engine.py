@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -61,6 +62,7 @@ class Engine:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 50)  # long pauses come from collecting what never dies
+        sys.setswitchinterval(0.0005)  # seconds: the writer and pages wait so long for a thread that draws up papers
 
     def stop(self) -> None:
         """Finishes what is under way; what is not done is handed to the next process."""
@@ -142,7 +144,7 @@ class Engine:
     def incident(self, id: str) -> Incident:
         """The state as the store has it now."""
         with self.store.reading() as tx:
-            return Responder(tx, self.world, lambda _: None).incident(id)
+            return Responder(tx, self.world, self.writer.known, catch_up=True).incident(id)
 
     def entries(self, id: str) -> tuple[Entry, ...]:
         with self.store.reading() as tx:

@@ -43,7 +43,7 @@ from bot.engine.crash import point
 from bot.engine.responder import Responder
 from bot.engine.world import Blocks, Said, World
 from bot.engine.writer import Writer
-from bot.errors import ConfigError, Conflict, Refused, Rejected, SystemFailure, Unavailable
+from bot.errors import ConfigError, Conflict, RecordBroken, Refused, Rejected, SystemFailure, Unavailable
 from bot.ports import ChatMessage, MessageRef, PageMessage
 from bot.store import Claim, Store
 
@@ -279,7 +279,7 @@ class Performer:
         known = None if self._old(claim) else self._writer().known(claim.stream)
         if known is None:
             with self._store.reading() as tx:
-                responder = Responder(tx, self._world, lambda _: None)
+                responder = Responder(tx, self._world, self._writer().known, catch_up=True)
                 if not isinstance(decision, RunAction) or claim.stream.startswith("INC-"):
                     return responder.incident(claim.stream).wants(decision.id)
                 target = responder.target(claim.stream)
@@ -295,7 +295,7 @@ class Performer:
         if known and isinstance(known.state, Incident):
             return known.state
         with self._store.reading() as tx:
-            return Responder(tx, self._world, lambda _: None).incident(claim.stream)
+            return Responder(tx, self._world, self._writer().known, catch_up=True).incident(claim.stream)
 
     # Actions ----------------------------------------------------------------------------------------------------
 
@@ -473,7 +473,9 @@ class Performer:
     def _draft(self, decision: DraftDocument, flight: Flight) -> None:
         with self._store.reading() as tx:
             entries = tx.read(decision.incident)
-            incident = Responder(tx, self._world, lambda _: None).incident(decision.incident)
+            incident = Responder(tx, self._world, lambda _: None).fold(decision.incident, entries).state
+            if not isinstance(incident, Incident):
+                raise RecordBroken(f"{decision.incident} is no incident")
             document = render(decision.kind, incident, entries, _reader(tx.get_text), self._world.templates)
         text = self._world.redactor.text(document.markdown)
         point("after-DraftDocument")
