@@ -12,6 +12,7 @@ from bot.commands.records import Records, records
 from bot.commands.terminal import as_json, block, heading, moment, say, table
 from bot.domain.approval import missing
 from bot.domain.incident import Incident, StepRun, is_held, next_deadline
+from bot.domain.measures import pages_sent
 from bot.domain.outcome import Done, Failed, Pending
 from bot.domain.record import AlertReceived, AlertsCounted, Entry, Opened, Page, PageFailed, PageSent, Verb
 from bot.domain.timeline import narrate
@@ -107,6 +108,7 @@ def replay(asked: Namespace) -> int:
 def standing(kept: Records, incident: Incident, entries: tuple[Entry, ...]) -> Json:
     """As JSON will have it; times are datetimes yet. No free text but that of the timeline's notes."""
     opened, agent = incident.begun, incident.agent
+    sent, may_repeat = pages_sent(entries)
     left = {entry.event.decision: entry.at for entry in entries if isinstance(entry.event, PageSent | PageFailed)}
     return {
         "incident": incident.id,
@@ -141,6 +143,8 @@ def standing(kept: Records, incident: Incident, entries: tuple[Entry, ...]) -> J
             for approval in incident.approvals.values()
         ],
         "pages": [_page(state.page, state.state, left.get(id)) for id, state in incident.pages.items()],
+        "pages_sent": sent,
+        "pages_may_repeat": may_repeat,
         "holds": list(_holds(kept, incident)),
         "documents": sorted(incident.documents),
         "linked": list(incident.linked),
@@ -241,6 +245,7 @@ def _print(told: Json) -> None:
         ("acknowledged", f"by {acked}"),
         ("contained", moment(told["contained_at"]) or "not yet verified"),
         ("alerts", f"{told['alerts_total']}, and {told['repeats']} repeats"),
+        ("pages", f"{told['pages_sent']} sent, {told['pages_may_repeat']} of them may repeat an earlier one"),
         ("linked", listed(told["linked"]) or "with nothing"),
         ("documents", listed(told["documents"]) or "none yet"),
     ]

@@ -64,6 +64,12 @@ def measures(incident: Incident, entries: Sequence[Entry], now: datetime | None 
     )
 
 
+def pages_sent(entries: Sequence[Entry]) -> tuple[int, int]:
+    """How many pages and notices left, and how many of them may repeat an earlier one."""
+    sent = [entry.event for entry in entries if isinstance(entry.event, PageSent)]
+    return len(sent), sum(event.may_repeat for event in sent)
+
+
 def _detected(incident: Incident) -> Measure:
     if incident.alert is None:
         return Measure("detect", DETECT, None, Verdict.OPEN, "declared by a person: no alert to measure from")

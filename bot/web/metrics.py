@@ -50,7 +50,12 @@ class Metrics:
             ("source", "result"),
             registry=registry,
         )
-        self._pages = Counter("firedoor_pages", "Pages and notices.", ("way", "result"), registry=registry)
+        self._pages = Counter(
+            "firedoor_pages",
+            "Pages and notices: sent, sent though an earlier try may have left (may_repeat), failed.",
+            ("way", "result"),
+            registry=registry,
+        )
         self._lateness = Histogram(
             "firedoor_page_lateness_seconds",
             "From when a page was due to when it left.",
@@ -77,8 +82,8 @@ class Metrics:
         self._batches.observe(jobs)
         for written in effects.written:
             match written.event:
-                case PageSent(way=way, late=late):
-                    self._pages.labels(way, "sent").inc()
+                case PageSent(way=way, late=late, may_repeat=may_repeat):
+                    self._pages.labels(way, "may_repeat" if may_repeat else "sent").inc()
                     self._lateness.observe(late)
                 case PageFailed(way=way):
                     self._pages.labels(way, "failed").inc()

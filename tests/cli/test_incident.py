@@ -55,7 +55,9 @@ def test_an_incident_from_the_command_line(desk: Desk) -> None:
 
     noted = desk.says("head-of-security", "note", incident, "see the \x1b[31mwiki")
     assert noted.code == 0, noted.err
+    assert shown["pages_may_repeat"] == 0
     text = desk.reads("incident", "show", incident).out
+    assert "sent, 0 of them may repeat an earlier one" in text
     assert "| see the \ufffd[31mwiki" in text
     assert "\x1b" not in text
 

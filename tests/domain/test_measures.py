@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from bot.domain.measures import Verdict, measures
+from bot.domain.measures import Verdict, measures, pages_sent
 from bot.domain.record import Notify, PageFailed
 from bot.domain.wording import span
 from tests.domain.incidents import ALERT, ROSTER, START, Story, approved, begin, contained, declared, minutes, partial
@@ -88,3 +88,9 @@ def test_everybody_told_means_everybody_by_whatever_way() -> None:
 )
 def test_lengths_of_time_in_words(seconds: float, words: str) -> None:
     assert span(timedelta(seconds=seconds)) == words
+
+
+def test_pages_that_may_repeat_an_earlier_one_are_counted() -> None:
+    sent, may_repeat = pages_sent(partial().entries)
+    assert sent > may_repeat == 1
+    assert pages_sent(approved().entries)[1] == 0

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from bot.domain.containment import Containment
+from bot.domain.record import PageSent
 from bot.errors import Unavailable
 from bot.web import health
 from bot.web.app import application
@@ -74,6 +75,15 @@ def test_alerts_incidents_pages_and_commits_are_counted(desk: Desk):
     assert _value(text, "firedoor_outbox_decisions") == 0
     assert _value(text, "firedoor_commit_jobs_count") > 0
     assert f'"{id}"' not in text
+
+
+def test_a_page_that_may_repeat_is_counted_apart(desk: Desk):
+    id = desk.opened()
+    page = next(state.page for state in desk.incident(id).pages.values() if state.state == "queued")
+    again = PageSent(page.id, page.key, page.person, page.way, may_repeat=True)
+    desk.engine.submit(lambda responder: responder.append(id, again)).result()
+    text = desk.ask("GET", "/metrics").text
+    assert _value(text, f'firedoor_pages_total{{result="may_repeat",way="{page.way}"}}') == 1
 
 
 def test_the_time_to_containment_is_counted_once(desk: Desk):
