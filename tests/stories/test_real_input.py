@@ -7,17 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pyotp
 import pytest
 
+from bot.adapters.clock import SystemClock
+from bot.commands.records import records
 from bot.domain.agent import Mode
+from bot.domain.record import Entry, NoteAdded, Page, PageKind, PageSent
 from bot.errors import Denied
 from tests.stories.town import TOTP, Town, until
+
+KEEPING = ("evidence", "snapshot")
 
 
 @pytest.fixture
@@ -28,6 +36,16 @@ def town(tmp_path: Path, moto: str, store_url: str) -> Iterator[Town]:
 
 def contained(town: Town) -> Any:
     return until(lambda: (shown := town.show())["containment"] == "contained" and shown, 60, lambda: str(town.show()))
+
+
+def kept(town: Town) -> dict[str, Any]:
+    """The incident, once evidence and snapshots are taken."""
+    shown: dict[str, Any] = until(
+        lambda: all((told := town.show())["steps"][step]["status"] == "done" for step in KEEPING) and told,
+        60,
+        lambda: str(town.show()["steps"]),
+    )
+    return shown
 
 
 def assert_cut(town: Town) -> None:
@@ -55,19 +73,33 @@ def assert_cut(town: Town) -> None:
 
 
 def assert_kept(town: Town, shown: dict[str, Any]) -> None:
-    """One snapshot a volume, and evidence whose bytes are what the record says."""
+    """One snapshot a volume, and evidence whose bytes are what the record says. `shown` is once both steps are done."""
+    assert {shown["steps"][step]["status"] for step in KEEPING} == {"done"}
     ec2, s3 = town.aws("ec2"), town.aws("s3")
     volumes = ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [town.instance]}])["Volumes"]
     snapshots = ec2.describe_snapshots(Filters=[{"Name": "tag-key", "Values": ["firedoor:decision"]}])["Snapshots"]
     taken = [snapshot["VolumeId"] for snapshot in snapshots]
-    assert all(taken.count(volume["VolumeId"]) == 1 for volume in volumes)
+    assert volumes
+    assert {volume["VolumeId"]: taken.count(volume["VolumeId"]) for volume in volumes} == {
+        volume["VolumeId"]: 1 for volume in volumes
+    }
     evidence = shown["steps"]["evidence"]["outputs"]
     objects = s3.list_objects_v2(Bucket=town.bucket)["Contents"]
     stored = {one["Key"]: s3.get_object(Bucket=town.bucket, Key=one["Key"])["Body"].read() for one in objects}
     assert {key.rpartition("/")[2] for key in stored} == {hashlib.sha256(body).hexdigest() for body in stored.values()}
     manifest = next(b for b in stored.values() if hashlib.sha256(b).hexdigest() == evidence["manifest_sha256"])
     listed = {item["sha256"] for item in json.loads(manifest)["items"]}
+    assert listed
     assert listed <= {key.rpartition("/")[2] for key in stored}
+
+
+def code(person: str) -> str:
+    return pyotp.TOTP(TOTP[person]).now()
+
+
+def record(town: Town) -> tuple[Entry, ...]:
+    with mock.patch.dict(os.environ, town.env), records(town.folder) as kept:
+        return kept.entries("INC-1")
 
 
 def escalations(town: Town) -> list[tuple[str, str]]:
@@ -75,6 +107,37 @@ def escalations(town: Town) -> list[tuple[str, str]]:
     return [
         (p["person"], p["state"]) for p in town.show()["pages"] if p["kind"] == "escalation" and p["state"] == "sent"
     ]
+
+
+def asked(town: Town) -> dict[int, timedelta]:
+    """When the record first decides to page each level, counted from the opening; a level never paged is not in it."""
+    first: dict[int, timedelta] = {}
+    opened, *_ = entries = record(town)
+    for entry in entries:
+        for page in entry.decisions:
+            if isinstance(page, Page) and page.kind is PageKind.ESCALATION:
+                for level in page.levels:
+                    first.setdefault(level + 1, entry.at - opened.at)
+    return first
+
+
+def left(town: Town, person: str) -> timedelta:
+    """When the record first says that a page of the matrix reached this person's way, counted from the opening."""
+    opened, *_ = entries = record(town)
+    sent = ((e.at, e.event) for e in entries if isinstance(e.event, PageSent))
+    return min(at for at, page in sent if page.person == person and "/escalation/" in page.key) - opened.at
+
+
+def assert_in_turn(town: Town) -> None:
+    """L1 with the opening itself; L2 and L3 when the SLA before them has passed, and not before. Late is never wrong
+    here: the machine may be slow."""
+    first = asked(town)
+    assert set(first) == {1, 2, 3}
+    assert first[1] == timedelta()
+    for level, person, minutes in ((2, "head-of-security", 15), (3, "cto-1", 30)):
+        sla = timedelta(seconds=round(minutes * town.minute))
+        assert first[level] >= sla, f"L{level} was paged before its SLA"
+        assert left(town, person) >= sla
 
 
 @pytest.mark.parametrize(
@@ -109,14 +172,17 @@ def test_a_guardduty_finding_contains_pages_and_leaves_the_papers(town: Town, do
 
     shown = contained(town)
     assert_cut(town)
-    assert_kept(town, shown)
+    assert_kept(town, kept(town))
+    assert_in_turn(town)
     grades = {step: run["grade"] for step, run in shown["steps"].items() if run["contains"]}
     assert grades["shadow"] == "verified-effect"
     for step in ("revoke_vault", "disable_keys", "revoke_sessions", "isolate"):
         assert grades[step] == "verified-config"
 
     # An ack, by the button that stands in Slack, stops the pages.
-    message = next(m for m in reversed(town.workspace.direct_messages("U0SRE1")) if m.blocks and "ack" in str(m.blocks))
+    message = next(
+        m for m in reversed(town.workspace.direct_messages("U0SRE1")) if m.blocks and "'ack'" in str(m.blocks)
+    )
     town.slack.click("U0SRE1", message.channel, message.ts, "ack").wait(10)
     until(lambda: town.show()["acked_by"] == "sre-1")
     pages = escalations(town)
@@ -125,7 +191,7 @@ def test_a_guardduty_finding_contains_pages_and_leaves_the_papers(town: Town, do
     assert escalations(town) == pages
 
     resolved = town.firedoor(
-        "incident", "resolve", "INC-1", "--as", "head-of-security", "--code", pyotp.TOTP(TOTP["head-of-security"]).now()
+        "incident", "resolve", "INC-1", "--as", "head-of-security", "--code", code("head-of-security")
     )
     assert resolved.returncode == 0, resolved.stderr
     until(lambda: {"postmortem", "customer-initial", "internal-brief"} <= set(town.show()["documents"]))
@@ -133,3 +199,31 @@ def test_a_guardduty_finding_contains_pages_and_leaves_the_papers(town: Town, do
     assert "INC-1" in paper.stdout
     assert town.firedoor("incident", "verify").returncode == 0
     assert '"containment": "contained"' in town.firedoor("incident", "show", "INC-1", "--json").stdout
+
+
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_an_ack_in_time_wakes_nobody_else(tmp_path: Path, moto: str, store_url: str) -> None:
+    with Town(tmp_path / "operator", moto, store_url, minute=2) as town:  # L2 is due half a minute after the opening
+        town.serve()
+        assert town.post(town.finding()).status_code == 202
+        message = until(
+            lambda: next(
+                (
+                    m
+                    for m in reversed(town.workspace.direct_messages("U0SRE1"))
+                    if m.blocks and "'ack'" in str(m.blocks)
+                ),
+                None,
+            )
+        )
+        town.slack.click("U0SRE1", message.channel, message.ts, "ack").wait(30)
+        until(lambda: town.show()["acked_by"] == "sre-1")
+        opened = record(town)[0].at
+        sla = timedelta(seconds=round(15 * town.minute))
+        assert town.show()["acked_at"] < str(opened + sla), "the machine is too slow for this test"
+        until(lambda: SystemClock().now() > opened + sla + timedelta(seconds=2 * town.minute), 120)
+        noted = town.firedoor("incident", "note", "INC-1", "still here", "--as", "sre-1", "--code", code("sre-1"))
+        assert noted.returncode == 0, noted.stderr
+        assert max(entry.at for entry in record(town) if isinstance(entry.event, NoteAdded)) > opened + sla
+        assert asked(town).keys() == {1}
+        assert {person for person, _ in escalations(town)} == {"sre-1"}
