@@ -3,6 +3,7 @@ gateway, a Slack workspace, an SMTP server, a webhook receiver. And the operator
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -51,17 +52,18 @@ TRUST = {
 
 
 class Mailbox:
-    """An aiosmtpd handler that keeps what arrives."""
+    """An aiosmtpd handler that keeps what arrives, and answers after `slow` seconds."""
 
     def __init__(self) -> None:
         self.mails: list[tuple[str, str]] = []  # (recipient, content)
-        self.refuse = False
+        self.refuse, self.slow = False, 0.0
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: ARG002 - aiosmtpd's
         if self.refuse:
             return "451 try again later"
         content = envelope.content.decode("utf-8", "replace")
         self.mails += [(recipient, content) for recipient in envelope.rcpt_tos]
+        await asyncio.sleep(self.slow)
         return "250 OK"
 
 
@@ -346,6 +348,9 @@ class Town:
         """`url` is a replica's, where there are several."""
         headers = {"authorization": f"Bearer {token}"} if token else {}
         return httpx.post(f"{url or self.url}/v1/alerts/{source}", json=body, headers=headers, timeout=40)
+
+    def metrics(self) -> str:
+        return httpx.get(f"{self.url}/metrics", timeout=10).text
 
     def firedoor(self, *args: str) -> subprocess.CompletedProcess[str]:
         """The command line, as an operator of this folder."""
