@@ -359,9 +359,13 @@ def is_contained(incident: Incident, entries: list[Entry]) -> bool:
     for run in incident.steps.values():
         if run.status in (StepStatus.LEFT_OUT, StepStatus.OBSERVED, StepStatus.RELEASED):
             out.add(run.id)
+    # Where people let a cut go, a step that found nothing to hold does not stand for it.
+    let_go = any(run.status is StepStatus.RELEASED for run in incident.steps.values())
+    empty = {run.id for run in incident.steps.values() if run.status is StepStatus.DONE and not run.calls}
+    out |= empty if let_go else set()
     counted = [one for one in (book.steps.values() if book else ()) if one.contains and one.id not in out]
     for one in counted:
-        if incident.steps[one.id].status is StepStatus.DONE and not incident.steps[one.id].calls:
+        if one.id in empty:
             continue  # nothing held
         outcomes = [latest.get((one.id, name)) for name in planned.get(one.id, ())]
         good = [isinstance(o, Done) and (bool(o.nothing_held) or o.grade >= one.require) for o in outcomes]
