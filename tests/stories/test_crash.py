@@ -240,7 +240,10 @@ def _check_effects(company: Company) -> None:
         assert performed == ["/rollback"]
     keys = [post.message.key for post in desk.posts()]
     assert len(keys) == len(set(keys)), "a message was posted twice"
-    assert len([post for post in desk.posts() if not post.thread]) == 1  # one card
+    cards = {event.ts for event in desk.events(Posted) if event.purpose == "card"}
+    asked = {event.ts for event in desk.events(Posted) if event.purpose.startswith("approval:")}
+    assert len(cards) == 1
+    assert {post.ref.ts for post in desk.posts() if not post.thread} <= cards | asked  # no question waits for the card
     first: set[str] = set()
     for message in desk.rang:
         assert message.key not in first or message.again, f"{message.key} left twice without a word"
