@@ -31,6 +31,7 @@ T = TypeVar("T")
 TICK = 0.4  # seconds between looks at peers, leases and postponed decisions
 TELL = timedelta(minutes=1)
 CLAIM = 500
+JUMP = timedelta(seconds=1)  # a clock that was set, or a machine that slept
 
 
 class Engine:
@@ -46,6 +47,7 @@ class Engine:
         self._ticker: threading.Thread | None = None
         self._told: datetime | None = None
         self._renewed = -math.inf  # monotonic
+        self._started: datetime | None = None  # when this machine's monotonic clock began, by the store's
         self._gone: frozenset[str] = frozenset()  # replicas known to be dead
 
     # Life -------------------------------------------------------------------------------------------------------
@@ -100,17 +102,19 @@ class Engine:
             self.store.renew(self.world.replica, self.world.lease)
         dead = tuple(replica for replica in self.store.dead_replicas() if replica != self.world.replica)
 
-        def claim(responder: Responder) -> None:
+        def claim(responder: Responder) -> datetime:
             until = responder.now + timedelta(seconds=self.world.lease)
             if renew:  # of what we have in hand: what a failed commit may have left to us comes free
                 responder.tx.renew_leases(self.world.replica, until, self.performer.in_hand)
             claims = responder.tx.claim(self.world.replica, until, CLAIM, dead=dead)
             responder.effects.claims.extend(claims)
+            return responder.now
 
-        self.writer.submit(claim).result(30)
-        if self.timers and not self._gone.issuperset(dead):
-            self.timers.sweep()  # what it had armed is ours to ring now
-        self._gone = frozenset(dead)
+        started = self.writer.submit(claim).result(30) - timedelta(seconds=time.monotonic())
+        jumped = self._started is not None and abs(started - self._started) > JUMP
+        if self.timers and (jumped or not self._gone.issuperset(dead)):
+            self.timers.sweep()  # what is armed is armed for other moments; what a dead peer had armed is ours to ring
+        self._started, self._gone = started, frozenset(dead)
 
     def _tell(self) -> None:
         now = self.world.ports.clock.now()
