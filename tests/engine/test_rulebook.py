@@ -26,8 +26,8 @@ def test_a_pinned_playbook_is_not_held_against_todays_actions() -> None:
 
 def test_what_it_can_no_longer_do_is_an_answer_and_no_crash() -> None:
     catalogue = Registry()
-    with pytest.raises(ValueError, match="no action 'aws.no_longer_there'"):
+    with pytest.raises(ValueError, match=r"no action .aws\.no_longer_there."):
         catalogue.targets("aws.no_longer_there", {"agent": "a"}, None)
-    with pytest.raises(ValueError, match="aws.ec2_isolate needs agent"):
+    with pytest.raises(ValueError, match=r"aws\.ec2_isolate needs agent"):
         catalogue.targets("aws.ec2_isolate", {"instance": "i-1"}, None)
     assert not catalogue.undoable("aws.no_longer_there")
