@@ -119,13 +119,13 @@ class Town:
         self.workspace = Workspace(everyone, [channel], clock)
         self.slack = self.stack.enter_context(WorkspaceServer(self.workspace))
         self.mailbox = Mailbox()
-        smtp = Controller(self.mailbox, hostname="127.0.0.1", port=_free_port())
+        smtp = Controller(self.mailbox, hostname="127.0.0.1", port=free_port())
         smtp.start()
         self.stack.callback(smtp.stop)
         self.smtp_port = smtp.port
         self.hooks = Hooks()
         self.stack.callback(self.hooks.stop)
-        self.port = _free_port()
+        self.port = free_port()
         self._build_aws()
         self._build_vault()
         self._write_folder()
@@ -420,7 +420,7 @@ def until(true: Callable[[], Any], seconds: float = 20, explain: Callable[[], st
     raise AssertionError(f"it did not happen within {seconds} s. {explain()}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
