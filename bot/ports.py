@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from bot.domain.agent import Agent, Mode
+from bot.domain.redaction import Json, Redactor
 from bot.errors import Rejected
 
 
@@ -357,7 +358,12 @@ class Ports:
     evidence: Evidence | None = None
     pagers: Mapping[str, Pager] = field(default_factory=dict)
     chat: Chat | None = None
-    salt: bytes = b""  # the installation's redaction salt, for what an action stores itself (evidence)
+    salt: bytes = b""  # the installation's redaction salt
+    redactor: Redactor | None = None  # which knows the secrets that this process was given
+
+    def clean(self, value: Json) -> Json:
+        """Without secrets: for what an action stores itself, and somebody else reads (evidence)."""
+        return (self.redactor or Redactor(self.salt)).json(value)
 
 
 T = TypeVar("T")

@@ -89,6 +89,7 @@ def build(folder: Path, config: Config | None = None) -> Bot:
     redactor = Redactor(keys.salt)
     clock = SystemClock()
     ports = live_ports(config, folder, clock, keys.salt, lambda ref: read_secret(ref, folder, redactor))
+    ports = replace(ports, redactor=redactor)
     store = open_store(config, folder, keys, clock)
     return _bot(config, folder, store, ports, keys, redactor, threads=True)
 

@@ -12,7 +12,6 @@ from bot.actions import Action
 from bot.domain.agent import Agent
 from bot.domain.outcome import Done, Failed, Grade, Outcome
 from bot.domain.playbook import Param, Target
-from bot.domain.redaction import redact
 from bot.errors import SystemFailure
 from bot.ports import Evidence, Ports, connected
 
@@ -86,9 +85,9 @@ irreversible: true
             try:
                 found = read()
             except SystemFailure as failure:  # of the source; one of the store below is not caught
-                missing.append({"source": name, "why": failure.why})
+                missing.append({"source": name, "why": str(ports.clean(failure.why))})
                 continue
-            items.append(_store(ports.evidence, name, found, keep_until, ports.salt))
+            items.append(_store(ports, ports.evidence, name, found, keep_until))
         manifest = {
             "schema": "firedoor/evidence/v1",
             "agent": params["agent"],
@@ -137,13 +136,13 @@ def _leases(ports: Ports, vault: str, prefix: str) -> tuple[Any, ...]:
     return connected(ports.vaults, vault).list_leases(prefix)
 
 
-def _store(evidence: Evidence, name: str, found: tuple[Any, ...], keep_until: datetime, salt: bytes) -> dict[str, Any]:
-    clean, secrets = redact(json.loads(_json(found)), salt=salt)
-    stored = evidence.put(_json(clean), name=f"{name.replace('/', '_')}.json", retain_until=keep_until)
+def _store(ports: Ports, evidence: Evidence, name: str, found: tuple[Any, ...], keep_until: datetime) -> dict[str, Any]:
+    clean = _json(ports.clean(json.loads(_json(found))))
+    stored = evidence.put(clean, name=f"{name.replace('/', '_')}.json", retain_until=keep_until)
     return {
         "source": name,
         "records": len(found),
-        "redacted": len(secrets),
+        "redacted": clean.count(b"[redacted:"),
         "sha256": stored.sha256,
         "size": stored.size,
         "address": stored.address,
