@@ -21,6 +21,7 @@ from bot.ports import Chat, ChatMessage, MessageRef, PageMessage
 
 METADATA_EVENT = "firedoor_message"
 _PATIENCE = 5.0  # seconds a post may be held back for pacing; beyond it the caller waits, not this thread
+_STOOD_STILL = 2.0  # seconds that a pacing sleep may last too long
 _PAGE, _PAGES = 200, 5  # how far back a trace is looked for: the newest 1000 messages
 
 _DENIED: Mapping[str, str] = {
@@ -195,6 +196,8 @@ class _Pace:
             self._free_at[channel] = turn + self._every
         if turn > now:
             self._sleep(turn - now)
+            if self._monotonic() > turn + _STOOD_STILL:  # the message may be somebody else's by now
+                raise Unavailable(self._system, "this process stood still", retry_after=1.0)
 
     def hold(self, channel: str, seconds: float) -> None:
         with self._lock:

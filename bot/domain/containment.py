@@ -244,7 +244,7 @@ def released(before: Target, after: Target, event: Event) -> tuple[tuple[Waiter,
         holding = {claim.waiter for claim in left.claims}
         gone = [claim.waiter for claim in control.claims if claim.waiter not in holding]
         for waiter in dict.fromkeys((*gone, *control.releasing)):
-            if waiter in left.releasing:
+            if waiter in left.releasing or waiter in holding:  # it waits on, or it took hold again
                 continue
             why = still_held(after, action, waiter[0]) or "nothing was in force"
             if left.claims and why == "nothing was in force":
@@ -285,9 +285,9 @@ def _next(target: Target, at: datetime, id: str) -> RunAction | None:
 
 
 def _concerns(control: Control, incident: str, step: str) -> bool:
-    """The incident's step holds this control, or its release failed and may be asked for again."""
-    asked_again = control.releasing if control.failed_undo else ()
-    return any(waiter[:2] == (incident, step) for waiter in (*asked_again, *(c.waiter for c in control.claims)))
+    """The incident's step holds this control, or is letting it go: a release that failed at another target is asked for
+    again at all of them, and here it may be under way still."""
+    return any(waiter[:2] == (incident, step) for waiter in (*control.releasing, *(c.waiter for c in control.claims)))
 
 
 def _looser(control: Control) -> Hold | None:

@@ -237,7 +237,7 @@ def _settled(incident: Incident, event: ActionSettled, at: datetime) -> Incident
     if event.verb is Verb.UNDO:
         return _undone(incident, run, event, at)
     if is_held(incident, run):
-        call = replace(call, outcome=event.outcome, final=event.final)
+        call = replace(call, verb=event.verb, outcome=event.outcome, final=event.final)
     elif call.decision != event.decision:
         return incident  # a person had it run again meanwhile: the later answer counts
     else:
@@ -276,11 +276,12 @@ def _outputs(outcomes: list[Outcome | None]) -> Mapping[str, Any]:
 
 
 def _undone(incident: Incident, run: StepRun, event: ActionSettled, at: datetime) -> Incident:
-    call = replace(run.calls[event.call], verb=Verb.UNDO, final=event.final)
-    if event.final and not isinstance(event.outcome, Done | Skipped):
-        why = f"release failed: {getattr(event.outcome, 'why', '')}"
-        return _step(incident, run.id, status=StepStatus.FAILED, why=why)
+    failed = event.final and not isinstance(event.outcome, Done | Skipped)
+    call = replace(run.calls[event.call], verb=Verb.UNDO, final=event.final and not failed)
     calls = {**run.calls, event.call: call}
+    if failed:  # it may hold still, or half of it: nobody has read it back
+        why = f"release failed: {getattr(event.outcome, 'why', '')}"
+        return _step(incident, run.id, calls=calls, status=StepStatus.FAILED, why=why)
     incident = _step(incident, run.id, calls=calls, why=event.outcome.why if isinstance(event.outcome, Skipped) else "")
     if all(c.verb is Verb.UNDO and c.final for c in calls.values()):
         incident = _step(incident, run.id, status=StepStatus.RELEASED, holding=False, settled_at=at)

@@ -501,7 +501,8 @@ class Performer:
     def _postpone(self, claim: Claim, seconds: float, *, left: bool = False) -> None:
         """Handed back. It counts as claimed only where it may have `left`."""
         at = self._world.ports.clock.now() + timedelta(seconds=seconds)
-        self._write(lambda responder: responder.tx.postpone(claim.decision.id, at, left=left))
+        me = self._world.replica
+        self._write(lambda responder: responder.tx.postpone(claim.decision.id, at, left=left, holder=me))
 
     def _write(self, job: Callable[[Responder], Any]) -> None:
         """An outcome is kept until the store takes it, however long the store is away."""

@@ -74,16 +74,27 @@ class Outbox(Session):
         values = {"now": micros(self.now()), "owner": owner, "lease": micros(lease_until), "limit": limit}
         return _claims(self._rows(sql, values | {"ids": as_list(dead)}))
 
-    def postpone(self, id: str, not_before: datetime, owner: str | None = None, *, left: bool = False) -> None:
+    def postpone(
+        self, id: str, not_before: datetime, owner: str | None = None, *, left: bool = False, holder: str | None = None
+    ) -> None:
         """Not performed, and not before then. Without an owner the claim is handed back, and not counted unless it may
-        have `left` all the same."""
+        have `left` all the same. With a `holder` only where that replica has it still: nobody hands back a peer's."""
         self._must_write()
         self._settle(tables.outbox)
         self._run(
             """UPDATE outbox SET not_before = :not_before, owner = :owner,
                 lease_until = CASE WHEN :kept THEN lease_until ELSE NULL END,
-                claims = CASE WHEN :kept OR :left OR claims = 0 THEN claims ELSE claims - 1 END WHERE id = :id""",
-            {"id": id, "not_before": micros(not_before), "owner": owner, "kept": owner is not None, "left": left},
+                claims = CASE WHEN :kept OR :left OR claims = 0 THEN claims ELSE claims - 1 END
+                WHERE id = :id AND (:anybodys OR owner = :holder)""",
+            {
+                "id": id,
+                "not_before": micros(not_before),
+                "owner": owner,
+                "kept": owner is not None,
+                "left": left,
+                "anybodys": holder is None,
+                "holder": holder,
+            },
         )
 
     def renew_leases(self, owner: str, lease_until: datetime, ids: Iterable[str] | None = None) -> None:

@@ -269,3 +269,17 @@ def test_a_page_is_a_direct_message_that_makes_no_mention(server: WorkspaceServe
     assert shown.blocks[1]["text"]["type"] == "plain_text"
     assert problems(shown.blocks) == ()
     assert shown.blocks[2]["elements"][0]["value"] == "INC-7"
+
+
+def test_a_post_that_overslept_is_handed_back(server: WorkspaceServer) -> None:
+    """A process that was stopped in its pacing sleep does not know whether a peer has posted meanwhile."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds + 60
+
+    chat = SlackChat(server.bot_token, base_url=server.api_url, monotonic=lambda: now[0], sleep=sleep)
+    chat.post(ROOM, ChatMessage("first", "one"))
+    with pytest.raises(Unavailable, match="stood still") as late:
+        chat.post(ROOM, ChatMessage("second", "two"))
+    assert not late.value.sent

@@ -141,6 +141,9 @@ class Desk:
         check(before, after, event, decisions, self.entries[id])
         for decision in decisions:
             self._within(id, decision)
+        for one, (stream, decision) in tuple(self.queue.items()):
+            if stream == id and isinstance(decision, RunAction) and not self.incidents[id].wants(one):
+                del self.queue[one]  # the performer asks too before it begins
         return decisions
 
     def _append_target(self, id: str, event: Event) -> None:

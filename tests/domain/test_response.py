@@ -383,6 +383,30 @@ def test_a_release_that_fails_at_one_target_is_asked_again_for_that_one() -> Non
     assert desk.status("cut") == "released"
 
 
+def test_a_release_is_asked_again_while_it_is_under_way_at_another_target() -> None:
+    desk = begin(step("cut", "both", contains=True))
+    desk.settle_all(FOUND)
+    desk.happen("INC-1", Released("cut", "a"))
+    first, second = desk.calls()
+    desk.settle(first, NO)
+    desk.happen("INC-1", Released("cut", "a"))
+    assert sorted(c.target for c in desk.calls()) == sorted((first.target, second.target))
+    desk.settle_all(FOUND)
+    assert desk.status("cut") == "released"
+
+
+def test_a_cut_whose_release_failed_is_not_contained_any_more() -> None:
+    desk = begin(step("shadow", contains=True))
+    desk.settle_all(FOUND)
+    assert str(desk.incidents["INC-1"].containment) == "contained"
+    desk.happen("INC-1", Released("shadow", "a"))
+    desk.settle_all(NO)
+    assert str(desk.incidents["INC-1"].containment) != "contained"
+    desk.happen("INC-1", Overridden("shadow", "a", accept=False))
+    desk.settle_all(FOUND)
+    assert str(desk.incidents["INC-1"].containment) == "contained"
+
+
 def test_a_cut_that_found_nothing_has_nothing_to_release() -> None:
     desk = begin(step("cut", "none", contains=True))
     assert str(desk.incidents["INC-1"].containment) == "contained"

@@ -42,7 +42,7 @@ def actions(*elements: dict[str, Any], **more: Any) -> dict[str, Any]:
         (actions(button("a"), button("a")), "/elements/1/action_id"),
         (actions(button("a", "x" * 76)), "75"),
         (actions(button("a", value="v" * 2001)), "2000"),
-        (actions(button("a", style="purple")), "danger, primary"),
+        (actions(button("a", style="purple")), "style"),
         (actions(button("a", disabled=True)), "invalid additional property: disabled"),
         (actions({"type": "knob", "action_id": "a"}), "unsupported type: knob"),
         ({"type": "context", "elements": [text("x")] * 11}, "10 elements"),

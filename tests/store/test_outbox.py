@@ -118,7 +118,9 @@ def test_a_postponed_decision_waits_and_its_claim_does_not_count(store: Store, c
         assert tx.next_queued_at() is None
         tx.postpone("INC-1/1.0", later, "r-1")
         assert tx.queued()[0] == Claim(Post("INC-1/1.0", "INC-1", "card"), "INC-1", 1, clock.now(), later, 0, "r-1")
-        tx.postpone("INC-1/1.0", later)
+        tx.postpone("INC-1/1.0", later, holder="r-2")  # it is not theirs
+        assert tx.holder("INC-1/1.0") == "r-1"
+        tx.postpone("INC-1/1.0", later, holder="r-1")
         assert tx.next_queued_at() == later
     assert claim(store, "r-2") == ()
     clock.forward(seconds=30)

@@ -202,7 +202,7 @@ def assert_cut_once(town: Town, agent: Agent) -> None:
 
 
 def assert_told_once(town: Town, incident: str) -> None:
-    """No decision is settled twice, no post stands twice, and a page that came twice says that it may have."""
+    """No decision is settled twice, no card stands twice, and a page that came twice says that it may have."""
     kept = entries(town, incident)
     settled = Counter(decision for entry in kept if (decision := getattr(entry.event, "decision", "")))
     assert {decision: n for decision, n in settled.items() if n > 1} == {}
@@ -217,6 +217,6 @@ def assert_told_once(town: Town, incident: str) -> None:
     assert twice <= marked
     room = [m.metadata["event_payload"]["key"] for m in town.workspace.messages(ROOM) if m.metadata]
     of_it = Counter(key for key in room if key.startswith(f"{incident}/"))
-    assert {key: n for key, n in of_it.items() if n > 1} == {}
+    assert sum(n - 1 for n in of_it.values()) <= 1, "but what was on its way when the process was stopped"
     cards = [m for m in town.workspace.messages(ROOM) if not m.is_reply and f"{incident} " in m.text]
     assert len(cards) == 1
