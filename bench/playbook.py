@@ -52,7 +52,7 @@ def measure(kind: str, server: str, *, runs: int = 100) -> list[Row]:
         agents = [f"agent-{n}" for n in range(runs + WARM)]
         company = Company.found(folder / "company", store_url, agents=agents, steps=chain(STEPS))
         ours = Spread.of(_run(company)[WARM:])
-        floor = commits(store_url, runs, each=2 * STEPS)
+        floor = Spread.of(commits(store_url, runs, each=2 * STEPS))
     target = Target("p50", ours.p50, LIMITS[kind], "ms")
     return [Row(f"playbook of {STEPS} steps, {kind}", str(ours), str(floor), ours.p50 / floor.p50, (target,))]
 
