@@ -202,6 +202,7 @@ class Performer:
                     outcome = Unknown(why)
                 self._settle_action(claim, decision, outcome)
             case Page() | Notify() as decision:
+                self._breaker(_way(decision)).failed(time.monotonic(), why)
                 failed = PageFailed(decision.id, decision.key, decision.person, decision.way, why)
                 self._settle(decision, failed)
             case _:
@@ -352,7 +353,7 @@ class Performer:
         late = max(0.0, (world.ports.clock.now() - page.due).total_seconds())
         said = self._worded(claim, page, late)
         try:
-            receipt = self._send(page, said, again)
+            receipt = self._by_its_way(page, said, again)
         except (SystemFailure, ConfigError) as error:
             if isinstance(error, Unavailable) and not page.ways and self._once_more(page):
                 if self._landed(flight):
@@ -365,6 +366,22 @@ class Performer:
         point(f"after-{type(page).__name__}")
         if self._landed(flight):
             self._settle(page, event)
+
+    def _by_its_way(self, page: Page | Notify, said: Said, again: bool) -> str:
+        """A way that keeps failing is passed over for the person's next one; a last way is tried all the same."""
+        breaker = self._breaker(_way(page))
+        if page.ways and self._threads and (wait := breaker.wait(time.monotonic())):
+            raise Unavailable(page.way, f"keeps failing ({breaker.why}): tried again in {wait:.0f} s")
+        try:
+            receipt = self._send(page, said, again)
+        except Unavailable as error:
+            breaker.failed(time.monotonic(), error.why)
+            raise
+        except SystemFailure:  # it refused this one, so it is up
+            breaker.answered()
+            raise
+        breaker.answered()
+        return receipt
 
     def _worded(self, claim: Claim, page: Page | Notify, late: float) -> Said:
         incident = self._incident(claim)
@@ -550,6 +567,11 @@ def _reader(get: Callable[[TextRef], bytes | None]) -> Callable[[TextRef], str |
         return None if data is None else data.decode()
 
     return read
+
+
+def _way(page: Page | Notify) -> str:
+    """The breaker's name of a way to page."""
+    return f"pages by {page.way}"
 
 
 def _redacted(outcome: Outcome, text: Callable[[str], str], json: Callable[[Any], Any]) -> Outcome:

@@ -179,6 +179,19 @@ def test_a_page_that_hangs_is_sent_the_next_way(tmp_path: Path, monkeypatch: pyt
             slow.set()
 
 
+def test_a_way_that_keeps_failing_is_passed_over_at_once(tmp_path: Path) -> None:
+    with desk_at(tmp_path, threads=True) as desk:
+        slow = threading.Event()
+        desk.estate.pagers["slack"].pager = Slow(slow)
+        with desk.serving():
+            breakers = desk.engine.performer._breakers
+            breakers["pages by slack"] = Breaker(failures=5, opened_at=time.monotonic(), why="timed out")
+            desk.receive()
+            desk.until(lambda: any("/escalation/" in e.key and e.way == "email" for e in desk.events(PageSent)))
+            assert all("keeps failing (timed out)" in event.why for event in desk.events(PageFailed))
+            slow.set()
+
+
 class Slow:
     def __init__(self, release: threading.Event) -> None:
         self.release = release
