@@ -11,6 +11,7 @@ import re
 import secrets
 import sqlite3
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -182,8 +183,12 @@ class Sqlite(Database):
         )
         raw.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
         if not self._read_only:
-            raw.execute("PRAGMA journal_mode = WAL")
-            raw.execute("PRAGMA synchronous = FULL")
+            try:
+                _write_ahead(raw)
+                raw.execute("PRAGMA synchronous = FULL")
+            except BaseException:
+                raw.close()
+                raise
         return raw
 
     @contextmanager
@@ -219,6 +224,20 @@ class Sqlite(Database):
                 return Unavailable("store", f"{self.path}: {error}", sent=committing)
             case _:
                 return None
+
+
+def _write_ahead(raw: sqlite3.Connection) -> None:
+    """Switches a new file to write-ahead logging; later it is so already. SQLite's busy handler does not wait here: it
+    says at once that the file is locked where two processes switch, or one switches while another writes."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            raw.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > end:
+                raise
+        time.sleep(0.005)
 
 
 class Postgres(Database):

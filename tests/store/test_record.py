@@ -329,6 +329,18 @@ def test_two_processes_that_start_together_migrate_once(tmp_path: Path, clock: S
     assert failures == []
 
 
+def test_a_new_file_that_another_process_is_writing_is_waited_for(tmp_path: Path, clock: SimClock) -> None:
+    other = sqlite3.connect(tmp_path / "new.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("CREATE TABLE theirs (id)")
+    end = threading.Timer(0.2, other.execute, ("COMMIT",))
+    end.start()
+    url = f"sqlite:///{tmp_path}/new.db"
+    Store.open(url, install="test", mode="live", signer=Signer.fresh(), master_key=bytes(32), clock=clock).close()
+    end.join()
+    other.close()
+
+
 def test_postgresql_time_is_the_databases(open_store: Callable[..., Store], clock: SimClock) -> None:
     store = open_store(virtual=False)
     with store.reading() as tx:
