@@ -33,6 +33,7 @@ PATH = "/v1/alerts/"
 LARGE = 32 * 1024  # bytes; a body over it is read beside the event loop
 PATIENCE = 30.0  # seconds that a sender waits for the commit
 AGAIN = 2.0  # seconds after which a sender may try again
+HEARD_FOR = 60.0  # seconds for which further alerts of one agent and severity wait their turn
 SHORTEST_SECRET = 16  # characters
 _TYPES = ("application/json", "text/plain", "text/json")  # SNS says text/plain of its JSON
 
@@ -65,10 +66,10 @@ class Answers:
         self.loop = loop
         self._waiting: dict[Future[Any], asyncio.Future[Taken]] = {}
 
-    async def of(self, engine: Engine, delivery: Delivery) -> Taken:
+    async def of(self, engine: Engine, delivery: Delivery, *, urgent: bool) -> Taken:
         answer: asyncio.Future[Taken] = self.loop.create_future()
         # The writer may be done before `submit` returns; it is heard only when this loop runs again.
-        job = engine.writer.submit(delivery, urgent=False, done=self.committed)
+        job = engine.writer.submit(delivery, urgent=urgent, done=self.committed)
         self._waiting[job] = answer
         try:
             async with asyncio.timeout(PATIENCE):
@@ -96,6 +97,27 @@ class Answers:
                 answer.set_result(value)
 
 
+class Heard:
+    """Which agents were spoken of lately, and how gravely: in a storm the first word about an agent of ours does not
+    queue behind the thousandth about another. Only a hint; what is decided is decided by the record."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._until: dict[tuple[str, int, bool], float] = {}  # bounded by agents.yaml
+
+    def has(self, delivery: Delivery) -> bool:
+        """Nothing in it is the first word for a while; an agent that is not ours is never urgent."""
+        now = self._monotonic()
+        return all(self._until.get(key, 0.0) > now for key in self._keys(delivery))
+
+    def add(self, delivery: Delivery) -> None:
+        until = self._monotonic() + HEARD_FOR
+        self._until.update(dict.fromkeys(self._keys(delivery), until))
+
+    def _keys(self, delivery: Delivery) -> list[tuple[str, int, bool]]:
+        return [(a.agent.id, int(a.alert.severity_id), bool(a.distrust)) for a in delivery.alerts if a.agent]
+
+
 class Intake:
     """`secrets` by source, the newest first, as `source_secrets` reads them at start."""
 
@@ -112,6 +134,7 @@ class Intake:
         self._limits = config.settings.intake
         self._sources = {name: source.rules for name, source in config.sources.items()}
         self._buckets = {name: Bucket(self._limits.rate) for name in self._sources}
+        self._heard = Heard(monotonic)
         self._answers: Answers | None = None
 
     # HTTP -------------------------------------------------------------------------------------------------------
@@ -168,7 +191,8 @@ class Intake:
             delivery = self._read(source, body, encoding, id)
         if not delivery.alerts:
             return Taken(())
-        taken = await self._here().of(self._engine, delivery)
+        taken = await self._here().of(self._engine, delivery, urgent=not self._heard.has(delivery))
+        self._heard.add(delivery)
         self._count(source, taken)
         return taken
 
@@ -194,7 +218,8 @@ class Intake:
         fails with Unavailable, Conflict or RecordBroken where it could not be written. `id` as in `Delivery`."""
         source = self._sources[source_name]
         delivery = self._read(source, payload, "", id)
-        future = self._engine.submit(delivery, urgent=False)
+        future = self._engine.submit(delivery, urgent=not self._heard.has(delivery))
+        self._heard.add(delivery)
         future.add_done_callback(lambda done: None if done.exception() else self._count(source, done.result()))
         return future
 

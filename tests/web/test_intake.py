@@ -395,3 +395,28 @@ def _firing(n: int, agent: str, labels: dict[str, str] | None = None) -> dict[st
         "labels": labels or {"alertname": f"rule-{n}", "severity": "high", "agent": agent},
         "annotations": {"summary": f"{agent} did something"},
     }
+
+
+def test_in_a_storm_the_first_word_about_an_agent_does_not_queue(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    lanes: list[bool] = []
+    submit = desk.engine.writer.submit
+
+    def watched(job, *, urgent=True, done=None):
+        lanes.append(urgent)
+        return submit(job, urgent=urgent, done=done)
+
+    monkeypatch.setattr(desk.engine.writer, "submit", watched)
+    rule = iter(range(9))
+
+    def told(**changes):
+        n = next(rule)
+        payload = finding(desk.clock, id=f"f-{n}", rule={"id": f"rule-{n}", "name": "Another"}) | changes
+        assert desk.alert("siem", payload).status_code == 202
+
+    told()
+    told()  # the same agent again
+    told(agent={"id": "agent-9"})
+    told(agent={"id": "nobody-of-ours"})
+    desk.clock.forward(minutes=2)
+    told()
+    assert lanes == [True, False, True, False, True]
