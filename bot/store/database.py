@@ -25,7 +25,7 @@ from sqlalchemy import URL, Engine, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 
 from bot.errors import ConfigError, Conflict, FiredoorError, Unavailable
 
@@ -256,9 +256,15 @@ class Postgres(Database):
         name = f"firedoor {secrets.token_hex(8)}"  # of this process: all its sessions are known by it
 
         @event.listens_for(engine, "connect")
-        def _settle(raw: Any, _record: Any) -> None:
+        def _settle(raw: Any, record: ConnectionPoolEntry) -> None:
+            record.info["pool"] = engine.pool
             settings = f"{self.SETTINGS}; SET application_name = '{name}'"
             raw.execute(settings + ("; SET default_transaction_read_only = on" if read_only else ""))
+
+        @event.listens_for(engine, "checkin")
+        def _end(_raw: Any, record: ConnectionPoolEntry) -> None:
+            if record.info.get("pool") is not engine.pool:  # disposed of meanwhile: nobody would ever close it
+                record.close()
 
         super().__init__(engine, url.render_as_string())
 

@@ -341,6 +341,14 @@ def test_a_new_file_that_another_process_is_writing_is_waited_for(tmp_path: Path
     other.close()
 
 
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+def test_a_connection_that_is_out_when_the_pool_ends_is_closed_when_it_comes_back(store_url: str) -> None:
+    database = open_database(store_url, read_only=False)
+    with database.transaction("BEGIN") as raw:
+        database.close()
+    assert raw.closed
+
+
 def test_postgresql_time_is_the_databases(open_store: Callable[..., Store], clock: SimClock) -> None:
     store = open_store(virtual=False)
     with store.reading() as tx:
