@@ -57,8 +57,9 @@ def admit(incident: Incident, event: Event) -> None:
             _not_over(incident)
             if not incident.acked_by:
                 raise Refused("not_acknowledged", f"{incident.id} is not acknowledged.")
-        case ApprovalGiven(request=request, by=by, groups=groups, hash=hash):
-            approvals.admit(incident.approvals.get(request), by, groups, hash, _initiators(incident))
+        case ApprovalGiven(request=request, by=by, groups=groups, hash=hash, also=also, proof=proof):
+            asked, started = incident.approvals.get(request), _initiators(incident)
+            approvals.admit(asked, by, groups, hash, started, also=also, proof=proof)
         case ApprovalRefused(request=request, by=by, groups=groups):
             approvals.admit(incident.approvals.get(request), by, groups, None, set())
         case FormSubmitted(step=step):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -37,6 +37,13 @@ class Approval:
     given: tuple[tuple[str, tuple[str, ...]], ...] = ()
     refused_by: str = ""
     state: ApprovalState = ApprovalState.OPEN
+    step_up: str = ""
+    message: tuple[str, str] | None = None  # (channel, ts) of the request as people see it
+
+    @property
+    def looks(self) -> tuple[object, ...]:
+        """What its message shows of it: when that changes, the message is edited."""
+        return self.state, self.given
 
     def with_yes(self, person: str, groups: tuple[str, ...]) -> Approval:
         given = (*self.given, (person, groups))
@@ -76,23 +83,36 @@ def missing(each: Mapping[str, int], given: Sequence[tuple[str, tuple[str, ...]]
 
 
 def admit(
-    approval: Approval | None, person: str, groups: tuple[str, ...], hash: str | None, initiators: set[str]
+    approval: Approval | None,
+    person: str,
+    groups: tuple[str, ...],
+    hash: str | None,
+    initiators: set[str],
+    *,
+    also: Collection[str] = (),
+    proof: str = "",
 ) -> None:
-    """Refuses a click, saying why. `hash` is None for a refusal, which does not depend on what the screen showed."""
+    """Refuses a click, saying why. `hash` is None for a refusal, which does not depend on what the screen showed.
+    `also` are other ids of the same human being: nobody counts twice, or decides on what they started, under two names.
+    `proof` is what they proved besides who they are."""
     if approval is None:
         raise Refused("no_such_request", "This approval request does not exist.")
+    if approval.state is ApprovalState.SUPERSEDED:
+        raise Refused("closed", "This request is already superseded: the plan changed. Read the newer request.")
     if approval.state is not ApprovalState.OPEN:
         raise Refused("closed", f"This request is already {approval.state}.")
     if not any(set(group.split("|")) & set(groups) for group in approval.each):
         raise Refused("not_an_approver", f"Only {', '.join(approval.each)} may decide this.")
-    if person in initiators:
+    if initiators & {person, *also}:
         raise Refused("own_request", "You started this incident, so another person has to decide.")
     if hash is None:
         return
-    if any(person == already for already, _ in approval.given):
+    if any(already == person or already in also for already, _ in approval.given):
         raise Refused("already_given", "You approved this already; another person is needed.")
     if hash != approval.hash:
         raise Refused("plan_changed", "The plan changed after it was shown to you. Read the new request.")
+    if approval.step_up and proof != approval.step_up:
+        raise Refused("proof_needed", f"This step asks for a {approval.step_up.upper()} code with each approval.")
 
 
 def _canonical(value: Any) -> Any:

@@ -128,6 +128,9 @@ def _facts(incident: Incident, event: Event, at: datetime) -> Incident:
             incident = _less(incident, decision)
             if purpose == "card":
                 incident = replace(incident, card=(channel, ts), card_out="")
+            if purpose.startswith("approval:") and (asked := incident.approvals.get(decision)):
+                shown = replace(asked, message=(channel, ts))
+                incident = replace(incident, approvals={**incident.approvals, decision: shown})
             return incident
         case PostFailed(decision=decision, purpose=purpose):
             incident = _less(incident, decision)
@@ -495,7 +498,8 @@ def _taken(incident: Incident, decision: Decision, at: datetime) -> Incident:
 
 def _asked(incident: Incident, request: str, step: str, hash: str, at: datetime) -> Incident:
     rule = approval_rule(incident, step)
-    asked = Approval(request, step, hash, rule.each, at, at + rule.timeout, rule.on_timeout)
+    expires_at = at + rule.timeout
+    asked = Approval(request, step, hash, rule.each, at, expires_at, rule.on_timeout, step_up=rule.step_up)
     incident = replace(
         incident, approvals={**incident.approvals, request: asked}, outstanding=incident.outstanding | {request}
     )

@@ -52,11 +52,12 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRule:
-    """`each`: group -> how many persons of it, all different."""
+    """`each`: group -> how many persons of it, all different. `step_up` is what each proves besides: `totp` or ''."""
 
     each: Mapping[str, int]
     timeout: timedelta = timedelta(minutes=10)
     on_timeout: OnTimeout = OnTimeout.ESCALATE
+    step_up: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,30 @@ class Manual:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """One part of a step that is rolled out in several: the elements of its list up to a milestone, `3` or `10%`
+    (rounded up), without those of the stages before. `number` counts from 0."""
+
+    milestones: tuple[str, ...]
+    number: int
+
+    @property
+    def milestone(self) -> str:
+        return self.milestones[self.number]
+
+    def part(self, count: int) -> range:
+        """Which of `count` elements."""
+        reached = [0, *(_reach(milestone, count) for milestone in self.milestones)]
+        return range(max(reached[: self.number + 1]), max(reached[: self.number + 2]))
+
+
+def _reach(milestone: str, count: int) -> int:
+    if milestone.endswith("%"):
+        return -(-count * int(milestone[:-1]) // 100)
+    return min(count, int(milestone))
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """An action and its arguments: the `uses` and `with` of a step, a rollback or an on_failure."""
 
@@ -78,7 +103,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Exactly one of `call` and `manual` is set. `needs` wants success, `after` wants it settled either way."""
+    """Exactly one of `call` and `manual` is set. `needs` wants success, `after` wants it settled either way. `intent`,
+    `impact`, `cost` and `policy` (its id) are the author's words for whoever is asked to approve it."""
 
     id: str
     call: Call | None = None
@@ -95,6 +121,11 @@ class Step:
     on_error: OnError = OnError.FAIL
     approval: ApprovalRule | None = None
     rollback: Call | None = None
+    intent: str = ""
+    impact: str = ""
+    cost: str = ""
+    policy: str = ""
+    stage: Stage | None = None  # of a rollout: the last stage has the step's id, `patch@10%` comes before it
     line: int = 0  # where it stands in its file, for messages
 
 

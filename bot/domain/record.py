@@ -212,13 +212,16 @@ class Unacknowledged:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalGiven:
-    """`groups` are the approver's groups and roles at the click. `hash` is what their screen showed."""
+    """`groups` are the approver's groups and roles at the click. `hash` is what their screen showed. `also` are other
+    ids under which people.yaml has the same human being; `proof` is `totp` where they gave a code besides."""
 
     request: str
     by: str
     groups: tuple[str, ...]
     hash: str
     via: str = ""
+    also: tuple[str, ...] = ()
+    proof: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,7 +439,8 @@ class Notify:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A message in the incident's place. `purpose`: `card` is edited in place, all else is a post in its thread."""
+    """A message in the incident's place. `purpose`: `card` and `request:<approval>` are edited in place, all else is a
+    post in its thread."""
 
     id: str
     incident: str

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from bot.domain.approval import fingerprint
+from bot.domain.approval import ApprovalState, fingerprint
 from bot.domain.containment import Containment
 from bot.domain.expression import ExpressionError, evaluate, render
 from bot.domain.incident import Incident, StepRun, StepStatus, apply, facts_of_card, is_held
@@ -91,7 +91,8 @@ def _consider(turn: Turn, step: Step) -> None:
     steps = turn.now.steps
     if any(not steps[other].settled for other in (*step.needs, *step.after)):
         return
-    unmet = [other for other in step.needs if not _satisfied(turn.now, steps[other])]
+    goes_on = step.stage is not None and step.stage.number > 0  # of a rollout, whose stages wait for success
+    unmet = [other for other in step.needs if not _satisfied(turn.now, steps[other], strictly=goes_on)]
     if unmet:
         why = f"needs {', '.join(unmet)}"
         turn.do(PlanStep(turn.next_id, step.id, StepStatus.SKIPPED, why=why))
@@ -106,8 +107,10 @@ def _consider(turn: Turn, step: Step) -> None:
             notify(turn, (manual.assignee,), f"form:{step.id}", turn.at + manual.due)
 
 
-def _satisfied(incident: Incident, run: StepRun) -> bool:
-    return run.status in SATISFIED or run.accepted or incident.spec(run.id).on_error is OnError.CONTINUE
+def _satisfied(incident: Incident, run: StepRun, *, strictly: bool) -> bool:
+    if run.status in SATISFIED or run.accepted:
+        return True
+    return not strictly and incident.spec(run.id).on_error is OnError.CONTINUE
 
 
 def plan(incident: Incident, step: Step, id: str) -> PlanStep:
@@ -146,8 +149,10 @@ def _calls(incident: Incident, step: Step, call: PlaybookCall, names: dict[str, 
         if not isinstance(found, list | tuple):
             raise ExpressionError(f"{step.id}: foreach needs a list, it got {type(found).__name__}")
         items = found
+    numbers = step.stage.part(len(items)) if step.stage else range(len(items))
     planned: dict[str, PlannedCall] = {}
-    for number, item in enumerate(items):
+    for number in numbers:
+        item = items[number]
         scope = names if step.foreach is None else {**names, "item": item}
         arguments = {key: render(value, scope) for key, value in call.arguments.items()}
         targets: tuple[Target, ...] = incident.frozen.catalogue.targets(call.uses, arguments, incident.agent)
@@ -183,6 +188,7 @@ def _digest(
             "calls": [{"target": c.target, "params": c.params, "system": c.system} for c in calls],
             "rollback": rollback,
             "mode": incident.begun.mode,
+            "told": {"intent": step.intent, "impact": step.impact, "cost": step.cost, "policy": step.policy},
         }
     )
 
@@ -404,6 +410,12 @@ def _room(turn: Turn) -> None:
         facts.append(f"status:{now.status}")
     if isinstance(event, Overridden):
         facts.append(f"overridden:{event.step}")
+    for asked in now.approvals.values():
+        was = before.approvals.get(asked.request)
+        # One whose message came after the decision says so at once: it was written before it.
+        fresh = was is not None and was.message is None and (asked.given or asked.state is not ApprovalState.OPEN)
+        if asked.message and was and (fresh or was.looks != asked.looks):
+            facts.append(f"request:{asked.request}")
     for fact in facts:
         turn.do(Post(turn.next_id, now.id, fact))
     if not turn.now.card_out and turn.now.shown != facts_of_card(turn.now):

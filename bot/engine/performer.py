@@ -445,6 +445,7 @@ class Performer:
         if chat is None:
             self._settle(decision, PostFailed(decision.id, purpose, "no chat is configured"))
             return
+        asked = incident.approvals.get(purpose.removeprefix("request:"))  # whose message is to be edited
         again, now = claim.claims > 1, world.ports.clock.now()
         if self._chat_again and now < self._chat_again:
             self._postpone(claim, (self._chat_again - now).total_seconds())
@@ -457,11 +458,14 @@ class Performer:
                 said = world.voice.approval(incident, incident.approvals[decision.id])
             elif purpose == "card":
                 said = world.voice.card(incident, self._text)
+            elif asked:
+                said = world.voice.approval(incident, asked)
             else:
                 said = world.voice.post(incident, purpose)
             message = ChatMessage(decision.id, world.redactor.text(said.text), self._clean(said))
-            if purpose == "card" and incident.card:
-                ref = MessageRef(*incident.card)
+            standing = incident.card if purpose == "card" else asked.message if asked else None
+            if standing:
+                ref = MessageRef(*standing)
                 chat.update(ref, message)
             else:
                 thread = incident.card[1] if incident.card and purpose != "card" else ""
