@@ -450,7 +450,8 @@ def test_resolving_cancels_what_has_not_begun_and_follows_cuts_to_their_end() ->
     assert desk.refuses("INC-1", Overridden("disable", "a")) == "already_over"
     desk.settle("shadow", FOUND)
     assert desk.status("shadow") == "done"
-    desk.settle(work, FOUND)  # it was under way: that is on the record, and starts nothing
+    late = ActionSettled(work.id, "work", work.call, work.verb, FOUND)
+    desk.happen("INC-1", late)  # it was under way: that is on the record, and starts nothing
     assert desk.status("next") == "cancelled"
 
 
