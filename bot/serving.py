@@ -8,11 +8,11 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 
 import aiohttp
 from slack_sdk.errors import SlackClientError
 
+from bot.adapters.oidc import Issuer
 from bot.adapters.sqs import Queue
 from bot.config import Config, SecretRef
 from bot.config.connections import AwsConnection
@@ -26,7 +26,7 @@ from bot.web.http import App
 from bot.web.intake import Intake, source_secrets
 from bot.web.metrics import Metrics
 from bot.web.queues import QueueReader, Queues
-from bot.wiring import Bot, read_secret
+from bot.wiring import Bot
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ Secret = Callable[[SecretRef], str]
 def serving(bot: Bot) -> Iterator[App]:
     """Starts the engine and every door but HTTP itself: whoever has the application serves it. Stops all of it on the
     way out, doors first. Raises ConfigError, and Unavailable where the store does not answer."""
-    secret: Secret = partial(read_secret, folder=bot.folder, redactor=bot.redactor)
+    secret = bot.secret
     with ExitStack() as stack:
         stack.callback(bot.store.close)
         engine = bot.engine
@@ -61,7 +61,7 @@ def serving(bot: Bot) -> Iterator[App]:
         yield application(
             engine,
             intake,
-            Doors(engine, secret),
+            Doors(engine, secret, _tokens(engine)),
             bot.links,
             metrics,
             slack=mounted,
@@ -87,6 +87,13 @@ def _queues(config: Config, secret: Secret, intake: Intake, engine: Engine, metr
         )
         readers[name] = QueueReader(name, queue, intake, engine, metrics)
     return readers
+
+
+def _tokens(engine: Engine) -> Issuer | None:
+    made = engine.world.config.settings.oidc
+    if made is None:
+        return None
+    return Issuer(made.issuer, made.audience, engine.world.ports.clock, claim=made.claim, jwks_url=made.jwks_url)
 
 
 # Slack ----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import getpass
 import os
 import sys
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,10 +30,15 @@ def tell(asked: Namespace, path: str, **fields: Any) -> dict[str, Any]:
     local = parts.hostname in LOOPBACK
     if parts.scheme == "http" and not local:
         print(f"firedoor: warning: the code goes to {plain(parts.hostname)} without encryption", file=sys.stderr)
-    body = {"person": _person(asked), "code": _code(asked), **fields}
+    token = _token(asked)
+    who = {"person": asked.person} if token and asked.person else {}
+    body = {**(who if token else {"person": _person(asked), "code": _code(asked)}), **fields}
+    headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
         # A proxy has no business between this machine and itself.
-        answer = httpx.post(f"{url.rstrip('/')}{path}", json=body, timeout=TIMEOUT, trust_env=not local)
+        answer = httpx.post(
+            f"{url.rstrip('/')}{path}", json=body, headers=headers, timeout=TIMEOUT, trust_env=not local
+        )
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         hint = "Is firedoor serve running there?"
         raise Unavailable("server", f"{url} does not answer ({error}). {hint}") from None
@@ -45,6 +51,12 @@ def tell(asked: Namespace, path: str, **fields: Any) -> dict[str, Any]:
 def with_server(parser: ArgumentParser) -> None:
     parser.add_argument("--as", dest="person", metavar="PERSON", help="who you are in people.yaml ($FIREDOOR_PERSON)")
     parser.add_argument("--code", metavar="CODE", help="your six-digit TOTP code ($FIREDOOR_CODE, else you are asked)")
+    parser.add_argument(
+        "--oidc-token-file",
+        metavar="FILE",
+        type=Path,
+        help="instead of --as and --code: a token of your OpenID provider ($FIREDOOR_OIDC_TOKEN holds one itself)",
+    )
     parser.add_argument("--server", metavar="URL", help="where it runs ($FIREDOOR_SERVER, else as firedoor.yaml says)")
     with_config(parser)
     with_json(parser)
@@ -56,6 +68,19 @@ def _server(asked: Namespace) -> str:
     settings = load(asked.config).settings
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return settings.public_url or f"http://{host}:{settings.port}"
+
+
+def _token(asked: Namespace) -> str:
+    """'' where a code is to prove who speaks. A code on the command line counts before a token in the environment."""
+    if asked.oidc_token_file is None:
+        return "" if asked.code else os.environ.get("FIREDOOR_OIDC_TOKEN", "").strip()
+    try:
+        token = str(asked.oidc_token_file.read_text("utf-8").strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise Usage(f"the token file {asked.oidc_token_file} cannot be read: {error}") from None
+    if not token or not token.isascii() or not token.isprintable():
+        raise Usage(f"{asked.oidc_token_file} holds no token.")
+    return token
 
 
 def _person(asked: Namespace) -> str:

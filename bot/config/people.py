@@ -18,9 +18,10 @@ WAYS = ("slack", "email", "webhook")
 # Verb -> roles or groups. Approving is not here: each step names its own groups.
 SAFE_VERBS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("declare", "acknowledge", "unacknowledge", "note", "role", "escalate"), (ANYONE,)),
+    **dict.fromkeys(("task", "update", "page"), (ANYONE,)),
     **dict.fromkeys(("contain", "raise_severity", "fill_form", "investigate", "resolve"), (ANYONE,)),
     **dict.fromkeys(("release", "resolve_uncontained", "silence", "lower_severity", "override"), (COMMANDER,)),
-    **dict.fromkeys(("false_positive", "merge", "reopen", "recover", "review"), (COMMANDER,)),
+    **dict.fromkeys(("false_positive", "merge", "private", "reopen", "recover", "review"), (COMMANDER,)),
     **dict.fromkeys(("repin", "erase", "break_glass"), (COMMANDER,)),
 }
 
@@ -98,6 +99,11 @@ class People:
 
     def by_slack(self, user: str) -> Person | None:
         return next((person for person in self.persons.values() if user and person.slack == user), None)
+
+    def by_email(self, email: str) -> Person | None:
+        """Whatever its case; nobody where two persons share the address."""
+        found = [person for person in self.persons.values() if email and person.email.lower() == email.lower()]
+        return found[0] if len(found) == 1 else None
 
 
 def load_people(path: Path, problems: Problems) -> People:

@@ -29,6 +29,17 @@ class Slack:
 
 
 @dataclass(frozen=True, slots=True)
+class Oidc:
+    """The provider whose tokens prove a person beside TOTP. `claim` holds the e-mail address by which people.yaml knows
+    them; `jwks_url` is where its keys are, '' asks its discovery document."""
+
+    issuer: str
+    audience: str
+    claim: str = "email"
+    jwks_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceStore:
     """A folder, or a bucket with Object Lock reached through the AWS connection."""
 
@@ -91,6 +102,7 @@ class Settings:
     port: int = 8080
     public_url: str = ""  # where people's acknowledge links lead
     slack: Slack | None = None
+    oidc: Oidc | None = None
     connections: Mapping[str, Connection] = field(default_factory=dict)
     ways: Mapping[str, str] = field(default_factory=dict)  # email, webhook -> connection
     notify: tuple[str, ...] = ()  # roles told of every opening (blueprint A4)
@@ -117,6 +129,7 @@ def load_settings(path: Path, problems: Problems) -> Settings:
             port=port,
             public_url=top.text("public_url", ""),
             slack=_slack(top),
+            oidc=_oidc(top),
             connections=top.each("connections", "connection", read_connection),
             ways=_ways(top),
             notify=top.texts("notify"),
@@ -159,6 +172,32 @@ def _slack(top: Section) -> Slack | None:
         if not found.api_url.startswith(("https://", "http://127.0.0.1:", "http://localhost:")):
             slack.report("api_url", "'api_url' gets the bot token: it is https, or on this machine.")
         return found
+
+
+def _oidc(top: Section) -> Oidc | None:
+    needed = None if "oidc" in top else ""
+    with top.section("oidc") as oidc:
+        found = Oidc(
+            oidc.text("issuer", needed),
+            oidc.text("audience", needed),
+            oidc.text("claim", "email"),
+            oidc.text("jwks_url", ""),
+        )
+        for key, url in (("issuer", found.issuer), ("jwks_url", found.jwks_url)):
+            if url and not is_safe_url(url):
+                oidc.report(key, f"{key!r} decides who people are: it is https, or on this machine.")
+        return found if needed is None else None
+
+
+def is_safe_url(url: str) -> bool:
+    """https, or plain HTTP that does not leave this machine."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return bool(parts.hostname) and (
+        parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"))
+    )
 
 
 def _ways(top: Section) -> dict[str, str]:

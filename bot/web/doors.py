@@ -3,6 +3,8 @@
     POST /v1/incidents               {"person", "code", "title", "message", "type", "severity", "agent"}
     POST /v1/incidents/INC-7/VERB    {"person", "code", ...}    the fields of each verb stand in VERBS
 
+Instead of person and code, `Authorization: Bearer <token>` of the OpenID provider in firedoor.yaml: whoever it names.
+
 A code counts once. Five wrong ones within five minutes lock that person's codes for five minutes, on every replica:
 the tries are kept in the store. Slack and acknowledge links are not touched by that lock.
 """
@@ -19,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 import pyotp
 
@@ -32,8 +34,8 @@ from bot.engine import verbs
 from bot.engine.engine import Engine
 from bot.engine.responder import Responder
 from bot.engine.verbs import Job
-from bot.errors import ConfigError, FiredoorError, Refused
-from bot.web.http import Answer, Receive, Scope, TurnedAway, as_json, not_found, only, read_body
+from bot.errors import ConfigError, FiredoorError, Refused, SystemFailure, Unavailable
+from bot.web.http import Answer, Receive, Scope, TurnedAway, as_json, headers_of, not_found, only, read_body
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,12 @@ _INCIDENT = re.compile(r"INC-[1-9]\d{0,15}")
 _CODE = re.compile(r"[0-9]{6}")
 _STATUS = {"not_allowed": 403, "stranger": 403, "not_an_approver": 403, "own_request": 403, "no_such_incident": 404}
 _SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+class Tokens(Protocol):
+    """adapters.oidc.Issuer."""
+
+    def email(self, token: str) -> str: ...
 
 
 class Proof(Enum):
@@ -152,16 +160,19 @@ class Doors:
 
     engine: Engine
     secret: Callable[[SecretRef], str] = resolve
+    tokens: Tokens | None = None
 
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
         """Raises TurnedAway."""
         make = _route(scope["path"])
         only(scope, "POST")
         given = self._read(await read_body(scope, receive, LARGEST))
-        person, code = given.word("person"), given.word("code")
+        token = bearer(scope)
+        person, code = (await self._bearer(given, token), "") if token else (given.word("person"), given.word("code"))
         job = make(person, given)
         given.end()
-        await self._prove(person, code)
+        if not token:
+            await self._prove(person, code)
         try:
             incident = await self._do(job)
         except Refused as error:
@@ -188,6 +199,27 @@ class Doors:
             log.warning("what a person said could not be written: %s", error)
             why = "This could not be written now. Look at the incident before you say it again."
             raise TurnedAway(503, "not_written", why, retry_after=2) from None
+
+    async def _bearer(self, given: Given, token: str) -> str:
+        """The person whom the token names; one that the body names too must be the same."""
+        if self.tokens is None:
+            raise TurnedAway(401, "no_tokens", "firedoor.yaml names no OpenID provider: prove who you are with a code.")
+        try:
+            email = await asyncio.to_thread(self.tokens.email, token)
+        except Unavailable as error:
+            log.warning("a token could not be checked: %s", error)
+            why = "The provider's keys cannot be had now. Use a TOTP code, or try again."
+            raise TurnedAway(503, "no_keys", why, retry_after=error.retry_after or 2) from None
+        except SystemFailure as error:
+            log.warning("a token was not accepted: %s", error)
+            raise TurnedAway(401, "wrong_token", f"{error.why[:1].upper()}{error.why[1:]}.") from None
+        person = self.engine.world.config.people.by_email(email)
+        if person is None:
+            log.warning("a good token names nobody of people.yaml")
+            raise TurnedAway(403, "stranger", "The token is good, and people.yaml has no one person with its address.")
+        if given.word("person", person.id) != person.id:
+            raise TurnedAway(403, "other_person", f"The token is {person.id}'s.")
+        return person.id
 
     async def _prove(self, person: str, code: str) -> None:
         secret = self._totp(person)
@@ -228,6 +260,12 @@ def prove(responder: Responder, person: str, totp: pyotp.TOTP, code: str) -> Pro
     if next(free, TRIES) == TRIES:
         tx.seen(f"totp-locked:{person}", now, now + LOCK)
     return Proof.WRONG
+
+
+def bearer(scope: Scope) -> str:
+    """The token of the Authorization header, '' where there is none."""
+    scheme, _, token = headers_of(scope).get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def summary(incident: Incident) -> dict[str, Any]:

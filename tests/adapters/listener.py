@@ -11,10 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Listener:
-    """`answer` is (status, headers, body); `dead` hangs up instead."""
+    """`answer` is (status, headers, body), `paths` other answers by path; `dead` hangs up instead."""
 
     url: str = ""
     answer: tuple[int, dict[str, str], bytes] = (200, {}, b"{}")
+    paths: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
     dead: bool = False
     got: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)  # method, target, headers, body
 
@@ -30,7 +31,7 @@ def listening() -> Iterator[Listener]:
             listener.got.append((self.command, self.path, headers, body))
             if listener.dead:
                 return
-            status, extra, content = listener.answer
+            status, extra, content = listener.paths.get(self.path, listener.answer)
             self.send_response(status)
             for name, value in {"content-length": str(len(content)), **extra}.items():
                 self.send_header(name, value)
