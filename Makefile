@@ -17,7 +17,7 @@ test: $(INSTALLED) ## Lint, format, types, tests. FIREDOOR_SEED=N repeats a run
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	@$(call pytest,-m 'not soak')
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not soak'
 
 check: $(INSTALLED) ## Check the shipped configuration as an operator's CI would
 	@$(BIN)/firedoor check --config bot/config/example
@@ -26,18 +26,13 @@ bench: $(INSTALLED) ## Measure: ours and the floor, in one run
 	@$(BIN)/python -m bench
 
 soak: $(INSTALLED) ## Every test, and with them each crash point and the long random runs
-	@$(call pytest,-o timeout=3600)
+	$(BIN)/python -m pytest -o timeout=3600
 
 lock: $(INSTALLED) ## Choose the versions in requirements.txt anew, from pyproject.toml
 	$(PIP) install --quiet pip-tools==7.6.2
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --extra test --all-build-deps --allow-unsafe \
 		--strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 		--output-file requirements.txt pyproject.toml
-
-define pytest
-	seed=$${FIREDOOR_SEED:-$$(date +%s)}; echo "FIREDOOR_SEED=$$seed"; \
-	FIREDOOR_SEED=$$seed $(BIN)/python -m pytest -q --hypothesis-seed=$$seed $(1)
-endef
 
 # The stamp is the last thing written: an installation that broke off starts over.
 $(INSTALLED): requirements.txt pyproject.toml

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -17,6 +18,24 @@ from bot.store import Signer, Store
 
 _MASTER_KEY = bytes(range(32))
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(tryfirst=True)  # before Hypothesis reads its own
+def pytest_configure(config: pytest.Config) -> None:
+    """One seed for everything that is random. Workers inherit it."""
+    seed = os.environ.setdefault("FIREDOOR_SEED", str(random.SystemRandom().randrange(10**6)))
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = seed
+
+
+def pytest_report_header() -> str:
+    return f"FIREDOOR_SEED={os.environ['FIREDOOR_SEED']} (set it to repeat this run)"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several workers share the files, the stories come first: they take longest."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: "stories" not in item.path.parts)
 
 
 @pytest.fixture(scope="session")

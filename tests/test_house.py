@@ -43,6 +43,7 @@ LOADED_BY_OTHERS = {
     "mypy": "make test",
     "ruff": "make test",
     "pytest-timeout": "pytest",
+    "pytest-xdist": "pytest",
     "types-pyyaml": "mypy",
     "types-jmespath": "mypy",
 }

@@ -42,7 +42,7 @@ from tests.engine.desk import Desk
 from tests.stories.crash_worker import INSTANCE, Clock, Order
 from tests.stories.remote import AFTER, BEFORE, Served
 
-SEED = int(os.environ.get("FIREDOOR_SEED", random.SystemRandom().randrange(10**6)))
+SEED = int(os.environ["FIREDOOR_SEED"])  # set by conftest
 PATIENCE = 60.0  # seconds until the incident must be over; only a failing test waits so long
 SETTLING = (ActionSettled, PageSent, PageFailed, Posted, PostFailed, DocumentDrafted)
 

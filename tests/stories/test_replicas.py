@@ -22,7 +22,7 @@ from bot.domain.record import Acknowledged, Entry, PageSent
 from tests.stories import siem
 from tests.stories.town import ACCOUNT, TRUST, Town, free_port, until
 
-SEED = int(os.environ.get("FIREDOOR_SEED", random.SystemRandom().randrange(10**6)))
+SEED = int(os.environ["FIREDOOR_SEED"])  # set by conftest
 CHANGE, EXPOSURE = "unintended_production_change", "data_exposure"
 ROOM = "C0INCIDENTS"
 
@@ -147,7 +147,6 @@ def test_alerts_and_clicks_that_reach_both_count_once(town: Town) -> None:
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(6, marks=pytest.mark.soak)])
 def test_one_is_killed_and_one_stands_still_in_the_middle(town: Town, rounds: int) -> None:
-    print(f"FIREDOOR_SEED={SEED}")
     chance = random.Random(SEED)
     agents = [(hire(town, f"sleeper-{n}"), hire(town, f"worker-{n}")) for n in range(rounds)]
     pair = Pair(town)
