@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape, unescape
 from typing import Any
 
+from bot.slack import controls
+
 Block = Mapping[str, Any]
 Names = Mapping[str, str]
 
@@ -22,7 +24,8 @@ EMOJI: Mapping[str, str] = {
     "stopwatch": "⏱️", "alarm_clock": "⏰", "link": "🔗", "key": "🔑", "page_facing_up": "📄", "speech_balloon": "💬",
 }  # fmt: skip
 
-STYLE = """
+STYLE = (
+    """
 .bk { --ink: #1d1c1d; --quiet: #616061; --line: #dddddd; --link: #1264a3; --paper: #ffffff; --soft: #f8f8f8;
   --code: #c01343; --go: #007a5a; --stop: #c01343; --mention: #e8f5fa; --shout: #fff3d0; color-scheme: light dark;
   font: 15px/1.47 Lato, "Segoe UI", system-ui, -apple-system, "Noto Sans", sans-serif,
@@ -63,11 +66,14 @@ STYLE = """
 .bk-shout { background: var(--shout); border-radius: 3px; padding: 0 2px; font-weight: 700; }
 .bk-image { color: var(--quiet); border: 1px dashed var(--line); border-radius: 6px; padding: 8px 10px; }
 """
+    + controls.STYLE
+)
 
 
 def to_html(blocks: Sequence[Block], text: str, names: Names | None = None) -> str:
     """One message as `<div class="bk">`; `text` is shown where there are no blocks. `names` turns user, channel and
-    group ids into what people call them. Buttons carry `data-action-id` and `data-block-id`, and do nothing alone."""
+    group ids into what people call them. Buttons and inputs carry `data-action-id` and `data-block-id` (`data-confirm`
+    where Slack would ask first), and do nothing alone."""
     known = names or {}
     inside = [_RENDER.get(str(block.get("type")), _unknown)(block, known) for block in blocks]
     return f'<div class="bk">{"".join(inside) or _div("bk-text", mrkdwn(text, known))}</div>'
@@ -211,13 +217,20 @@ def _element(element: Block, block: Block, names: Names) -> str:
     if element.get("type") == "image":
         return _image(element, names)
     if element.get("type") != "button":
-        return f'<span class="bk-button bk-other">{label or escape(str(element.get("type")))} ▾</span>'
+        made = controls.control(element, block, lambda text: _text(text, names))
+        return made or f'<span class="bk-button bk-other">{label or escape(str(element.get("type")))}</span>'
     style = str(element.get("style", ""))
     kind = f"bk-button bk-{style}" if style in ("primary", "danger") else "bk-button"
     if url := element.get("url"):
         return _link(str(url), label).replace("<a ", f'<a class="{kind}" ', 1)
     action, place = escape(str(element.get("action_id", ""))), escape(str(block.get("block_id", "")))
-    return f'<button type="button" class="{kind}" data-action-id="{action}" data-block-id="{place}">{label}</button>'
+    asked = controls.question(element.get("confirm"))
+    names_it = f'data-action-id="{action}" data-block-id="{place}"{asked}'
+    return f'<button type="button" class="{kind}" {names_it}>{label}</button>'
+
+
+def _input(block: Block, names: Names) -> str:
+    return controls.input_block(block, lambda text: _text(text, names))
 
 
 _RENDER: Mapping[str, Callable[[Block, Names], str]] = {
@@ -227,4 +240,5 @@ _RENDER: Mapping[str, Callable[[Block, Names], str]] = {
     "divider": _divider,
     "actions": _actions,
     "image": _image_block,
+    "input": _input,
 }

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import re
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -10,7 +13,10 @@ from hypothesis import strategies as st
 from bot.slack.html import STYLE, mrkdwn, to_html
 
 TAGS = {"div", "span", "h3", "hr", "br", "b", "i", "s", "code", "pre", "blockquote", "a", "button"}
-ATTRIBUTES = {"class", "href", "rel", "type", "data-action-id", "data-block-id"}
+TAGS |= {"select", "option", "optgroup", "input", "textarea", "fieldset", "label", "small", "p"}
+ATTRIBUTES = {"class", "href", "rel", "type", "data-action-id", "data-block-id", "data-element", "data-confirm"}
+ATTRIBUTES |= {"value", "name", "placeholder", "selected", "checked", "multiple", "aria-label", "role", "label"}
+ATTRIBUTES |= {"data-initial", "minlength", "maxlength"}
 
 
 def text(content: str, kind: str = "mrkdwn") -> dict[str, Any]:
@@ -79,6 +85,36 @@ def test_a_card() -> None:
     assert "fallback" not in made
 
 
+def test_inputs_and_choices() -> None:
+    options = [{"text": text("One", "plain_text"), "value": "1"}, {"text": text("Two", "plain_text"), "value": "2"}]
+
+    def shown(element: dict[str, Any], **more: Any) -> str:
+        element = {"action_id": "a", **element}
+        return to_html([{"type": "input", "block_id": "b", "label": text("Why"), "element": element, **more}], "")
+
+    said = shown({"type": "plain_text_input", "multiline": True, "max_length": 9, "initial_value": "</textarea>"})
+    assert '<textarea class="bk-control" placeholder="" data-element="plain_text_input" data-action-id="a"' in said
+    assert 'maxlength="9">&lt;/textarea&gt;</textarea>' in said
+    assert "(optional)" not in said
+    assert "(optional)" in shown({"type": "datepicker", "initial_date": "2026-01-05"}, optional=True)
+    chosen = shown({"type": "static_select", "options": options, "initial_option": options[1]})
+    assert '<option value="1">One</option><option value="2" selected>Two</option></select>' in chosen
+    checked = shown({"type": "checkboxes", "options": options, "initial_options": options[:1]})
+    assert 'value="1" checked>' in checked
+    assert 'value="2">' in checked
+    assert 'data-initial="U1"' in shown({"type": "users_select", "initial_user": "U1"})
+    assert " multiple>" in shown({"type": "multi_users_select"})
+
+
+def test_a_button_that_asks_first_says_what() -> None:
+    asked = {name: text(f'{name} "it"?', "plain_text") for name in ("title", "text", "confirm", "deny")}
+    button = {"type": "button", "text": text("Go", "plain_text"), "action_id": "go", "confirm": asked}
+    made = to_html([{"type": "actions", "block_id": "b", "elements": [button]}], "")
+    found = re.search(r'data-confirm="([^"]*)"', made)
+    assert found
+    assert json.loads(unescape(found[1]))["title"] == 'title "it"?'
+
+
 def test_text_stands_in_for_missing_blocks() -> None:
     assert to_html([], "*plain*") == '<div class="bk"><div class="bk-text"><b>plain</b></div></div>'
 
@@ -97,12 +133,15 @@ class _Reader(HTMLParser):
 
 
 PIECES = [*"*_~`<>|&;\"'= \n:/@#!ax", "https://", "```", "&lt;", "\ue000", "0\ue001", "<https://", "<@", "|x>"]
+KINDS = ("static_select", "multi_users_select", "overflow", "checkboxes", "radio_buttons", "plain_text_input")
 MARKUP = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
 
 
 @settings(deadline=None)
 @given(MARKUP)
 def test_nothing_but_our_own_tags_comes_out(content: str) -> None:
+    said = text(content, "plain_text")
+    option = {"text": said, "value": content, "description": said}
     blocks = [
         {"type": "section", "text": text(content), "fields": [text(content, "plain_text")]},
         {
@@ -112,7 +151,15 @@ def test_nothing_but_our_own_tags_comes_out(content: str) -> None:
                 {"type": "button", "text": text(content, "plain_text"), "action_id": content, "style": content},
                 {"type": "button", "text": text(content, "plain_text"), "url": content},
                 {"type": content},
+                *({"type": kind, "action_id": content, "placeholder": said, "options": [option]} for kind in KINDS),
             ],
+        },
+        {
+            "type": "input",
+            "block_id": content,
+            "label": said,
+            "hint": said,
+            "element": {"type": "plain_text_input", "multiline": True, "initial_value": content, "action_id": content},
         },
         {"type": "context", "elements": [text(content), {"type": "image", "alt_text": content}]},
         {"type": content},
