@@ -9,21 +9,52 @@ from typing import Any
 from slack_sdk.errors import SlackObjectFormationError
 from slack_sdk.models import JsonObject
 from slack_sdk.models.blocks import Block, BlockElement
+from slack_sdk.models.views import View
 
-BLOCKS_MAX = 50
+BLOCKS_MAX, VIEW_BLOCKS_MAX = 50, 100
 TEXT_MAX = 40_000
 FIELD_MAX = 2000
 _TEXTS = ("mrkdwn", "plain_text")
+_SET_BY_SLACK = ("id", "hash", "state", "team_id", "bot_id", "app_id", "root_view_id", "previous_view_id")
 
 
-def problems(blocks: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def problems(blocks: Sequence[Mapping[str, Any]], most: int = BLOCKS_MAX) -> tuple[str, ...]:
     """Every reason for which Slack would refuse these blocks, each with its JSON pointer; () when it takes them."""
     try:
         plain = json.loads(json.dumps(list(blocks)))
     except (TypeError, ValueError) as error:
         return (f"not JSON: {error} [json-pointer:/blocks]",)
-    found = [f"no more than {BLOCKS_MAX} items allowed, got {len(plain)} [json-pointer:/blocks]"]
-    return tuple(found[len(plain) <= BLOCKS_MAX :] + list(_repeated_block_ids(plain)) + list(_all_of(plain)))
+    found = [f"no more than {most} items allowed, got {len(plain)} [json-pointer:/blocks]"]
+    return tuple(found[len(plain) <= most :] + list(_repeated_block_ids(plain)) + list(_all_of(plain)))
+
+
+def view_problems(view: Mapping[str, Any], kind: str) -> tuple[str, ...]:
+    """The same for a whole view; `kind` is what it has to be: `modal` or `home`."""
+    blocks = view.get("blocks")
+    if view.get("type") != kind:
+        return (f"must be of type {kind} [json-pointer:/view/type]",)
+    if not isinstance(blocks, list):
+        return ("missing required field: blocks [json-pointer:/view/blocks]",)
+    found = list(problems(blocks, VIEW_BLOCKS_MAX))
+    try:
+        parsed = View(**{key: value for key, value in view.items() if key != "blocks"})  # those are judged above
+        parsed.to_dict()
+    except (SlackObjectFormationError, TypeError, KeyError, AttributeError, ValueError) as error:
+        found.append(f"{error} [json-pointer:/view]")
+        return tuple(found)
+    found += [f"invalid additional property: {key} [json-pointer:/view]" for key in parsed.additional_attributes]
+    found += [f"is set by Slack: {key} [json-pointer:/view]" for key in _SET_BY_SLACK if key in view]
+    if kind == "modal" and not view.get("title"):
+        found.append("missing required field: title [json-pointer:/view/title]")
+    has_input = any(isinstance(block, Mapping) and block.get("type") == "input" for block in blocks)
+    if kind == "modal" and has_input and not view.get("submit"):
+        found.append("a view with input blocks needs submit [json-pointer:/view/submit]")
+    if not blocks:
+        found.append("no fewer than 1 items allowed [json-pointer:/view/blocks]")
+    for name in ("title", "submit", "close"):
+        if view.get(name):
+            found += _wrong_text({"text": view[name]}, f"/view/{name}", ("plain_text",))
+    return tuple(found)
 
 
 def elements(block: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:

@@ -34,6 +34,11 @@ class Faults:
         with self._lock:
             self._waiting.clear()
 
+    def waiting(self) -> list[tuple[str, SystemFailure, int]]:
+        """(call, error, how often still), the oldest first."""
+        with self._lock:
+            return [(fault.call, fault.error, fault.left) for fault in self._waiting]
+
     def before(self, call: str) -> None:
         self._raise_due(call, after=False)
 

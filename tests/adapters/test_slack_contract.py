@@ -232,8 +232,7 @@ def test_no_answer_may_have_been_sent() -> None:
 def test_another_apps_metadata_is_no_trace(server: WorkspaceServer) -> None:
     desk = _real(server)
     forged = {"event_type": "firedoor_message", "event_payload": {"key": "wanted"}}
-    server.workspace.say(LEAD, ROOM, "not the bot")
-    server.workspace._messages[-1].metadata = forged
+    server.workspace.say(LEAD, ROOM, "not the bot").metadata = forged
     desk.chat.post(ROOM, ChatMessage("wanted", "the real one"), again=True)
     assert desk.texts(ROOM) == ["not the bot", "the real one"]
 
