@@ -41,6 +41,7 @@ class Problem(ConfigError):
 def check(config: Config, actions: Actions) -> tuple[Problem, ...]:
     """Everything that would fail, or never happen, in an incident."""
     return (
+        *_twice(config),
         *_roles(config),
         *_levels(config),
         *_ways(config),
@@ -49,6 +50,18 @@ def check(config: Config, actions: Actions) -> tuple[Problem, ...]:
         *_playbooks(config, actions),
         *_runbooks(config),
     )
+
+
+def _twice(config: Config) -> Iterator[Problem]:
+    """Two approvers must be two human beings."""
+    for person in config.people.persons:
+        for other in config.people.also(person):
+            if person < other:
+                yield Problem(
+                    "people.yaml",
+                    f"{person!r} and {other!r} are one person: they share a mail address or a Slack id.",
+                    "Keep one of them, with the groups of both.",
+                )
 
 
 def _roles(config: Config) -> Iterator[Problem]:
@@ -204,6 +217,13 @@ def _step(config: Config, actions: Actions, playbook: Playbook, step: Step) -> I
             yield from _call(config, actions, where, call)
     for group, needed in (step.approval.each if step.approval else {}).items():
         members = config.people.group(group)
+        provable = [person for person in members if config.people.persons[person].totp]
+        if step.approval and step.approval.step_up and len(provable) < needed <= len(members):
+            yield Problem(
+                where,
+                f"it asks {needed} of {group!r} for a TOTP code, and {len(provable)} of them have a secret.",
+                "Give them 'totp' in people.yaml.",
+            )
         if len(members) < needed:
             yield Problem(where, f"it asks {needed} of {group!r}, and people.yaml has {len(members)}.")
         elif len(members) == needed:

@@ -30,10 +30,12 @@ from bot.domain.playbook import (
     Playbook,
     Retry,
     Rung,
+    Stage,
     Step,
     Trigger,
 )
 from bot.domain.view import AGENT, ALERT, ALERT_WITH_TEXT, INCIDENT, Shape
+from bot.domain.wording import listed
 
 API_VERSION = "firedoor/v1"
 ESCALATE = "page.escalate"  # the engine's own; it stands in on_failure only
@@ -42,7 +44,14 @@ FORM_KINDS = ("boolean", "number", "text")
 CONCURRENCY_MODES = ("queue",)  # what waits is not lost
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _RUNS = re.compile(r"(\d{1,6})/(.+)")
-_ACTION_KEYS = ("with", "foreach", "contains", "require", "irreversible", "timeout", "retry", "approval", "rollback")
+STEP_UPS = ("totp",)
+TOLD = ("intent", "impact", "cost", "policy")  # what an approver reads beside the plan itself
+TOLD_MAX = 300  # characters of each
+_MILESTONE = re.compile(r"[1-9]\d{0,4}|(?:[1-9]\d?|100)%")
+_ACTION_KEYS = (
+    *("with", "foreach", "contains", "require", "irreversible", "timeout", "retry", "approval", "rollback", "rollout"),
+    *TOLD,
+)
 
 Actions = Mapping[str, Action]
 
@@ -106,7 +115,7 @@ class _Reader:
                 id=top.name("id"),
                 version=version,
                 hash=self.hash,
-                steps=steps,
+                steps=_staged(steps),
                 description=top.text("description", ""),
                 rung=Rung(top.text("rung", Rung.ACT, choices=list(Rung))),
                 priority=top.integer("priority", 0, -1000, 1000),
@@ -201,7 +210,14 @@ class _Reader:
             retry=self.read_retry(section),
             approval=self.approval(section),
             rollback=self.rollback(section),
+            stage=self.rollout(section),
+            intent=self.told(section, "intent"),
+            impact=self.told(section, "impact"),
+            cost=self.told(section, "cost"),
+            policy=self.told(section, "policy"),
         )
+        if step.stage:
+            self.check_rollout(section, step)
         if "require" in section and not step.contains:
             section.report("require", "'require' is for steps with 'contains: true'.")
         if step.contains and step.rollback:
@@ -247,7 +263,45 @@ class _Reader:
                 approval.report("each", "an approval names its groups.", "Write each: {security_team: 1}.")
             timeout = self.positive(approval, "timeout", timedelta(minutes=10))
             on_timeout = approval.text("on_timeout", OnTimeout.ESCALATE, choices=list(OnTimeout))
-            return ApprovalRule(groups, timeout, OnTimeout(on_timeout))
+            step_up = approval.text("step_up", choices=STEP_UPS) if "step_up" in approval else ""
+            return ApprovalRule(groups, timeout, OnTimeout(on_timeout), step_up)
+
+    def told(self, section: Section, key: str) -> str:
+        words = " ".join(section.text(key, "").split())
+        if len(words) > TOLD_MAX:
+            section.report(key, f"{key!r} has {len(words)} characters; people read {TOLD_MAX} at most.")
+        return words
+
+    def rollout(self, section: Section) -> Stage | None:
+        """The last of its stages; `_staged` makes the others of it."""
+        if "rollout" not in section:
+            return None
+        with section.section("rollout", "a rollout") as rollout:
+            milestones = rollout.texts("milestones")
+            for milestone in milestones:
+                if not _MILESTONE.fullmatch(milestone):
+                    hint = "Write a number of elements, like 3, or a share of them, like 10%."
+                    rollout.report("milestones", f"{milestone!r} is no milestone.", hint)
+                    return None
+            for kind in (False, True):
+                counts = [int(each.rstrip("%")) for each in milestones if each.endswith("%") is kind]
+                if counts != sorted(counts):
+                    rollout.report("milestones", f"{listed(milestones)} do not grow.", "Each reaches further.")
+            if milestones[-1:] != ("100%",):
+                rollout.report("milestones", "the last milestone is 100%.", "Write milestones: [1, 10%, 100%].")
+            return Stage(milestones, len(milestones) - 1) if milestones else None
+
+    def check_rollout(self, section: Section, step: Step) -> None:
+        if step.contains:
+            section.report("rollout", "a containing step waits for nothing, so it has no stages.", "Remove 'rollout'.")
+        for key in ("foreach", "approval"):
+            if key not in section:
+                section.report("rollout", f"a rollout needs {key!r}.", "It asks at each milestone of its list.")
+        reads = (
+            names for each in (step.rollback.arguments if step.rollback else {}).values() for names in _reads(each)
+        )
+        if step.id in reads:
+            section.report("rollback", f"each stage is taken back alone: it cannot read steps.{step.id}.")
 
     def rollback(self, section: Section) -> Call | None:
         if "rollback" not in section:
@@ -383,6 +437,28 @@ def _upstream(step: Step, steps: Mapping[str, Step]) -> frozenset[str]:
             found.add(name)
             waiting += [*steps[name].needs, *steps[name].after]
     return frozenset(found)
+
+
+def _reads(template: Template) -> frozenset[str]:
+    """The steps whose results it reads."""
+    return frozenset(path[1] for path in expressions.names_of(template) if path[0] == "steps" and len(path) > 1)
+
+
+def _staged(steps: Mapping[str, Step]) -> dict[str, Step]:
+    """A step that is rolled out becomes one step for each milestone, each needing the one before. Its last has its id,
+    so that what needs it waits for all."""
+    found: dict[str, Step] = {}
+    for step in steps.values():
+        if step.stage is None:
+            found[step.id] = step
+            continue
+        before: tuple[str, ...] = ()
+        for number, milestone in enumerate(step.stage.milestones):
+            id = step.id if number == step.stage.number else f"{step.id}@{milestone}"
+            stage = replace(step, id=id, stage=replace(step.stage, number=number))
+            found[id] = replace(stage, needs=before, after=()) if before else stage
+            before = (id,)
+    return found
 
 
 _KINDS: Mapping[str, tuple[type, ...]] = {

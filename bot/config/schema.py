@@ -12,7 +12,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from bot.actions import Action, registry
-from bot.config.playbooks import API_VERSION, CONCURRENCY_MODES, ESCALATE, FORM_KINDS, GRADES, Actions
+from bot.config.playbooks import (
+    API_VERSION,
+    CONCURRENCY_MODES,
+    ESCALATE,
+    FORM_KINDS,
+    GRADES,
+    STEP_UPS,
+    TOLD_MAX,
+    Actions,
+)
 from bot.domain.playbook import OnError, OnTimeout, Param, Rung
 
 Schema = dict[str, Any]
@@ -114,9 +123,36 @@ _APPROVAL = _object(
         },
         "timeout": _DURATION,
         "on_timeout": {"enum": [each.value for each in OnTimeout]},
+        "step_up": {"enum": [*STEP_UPS], "description": "what each approver proves besides: a TOTP code"},
     },
     required=("each",),
 )
+
+
+_MILESTONE: Schema = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": 99999},
+        {"type": "string", "pattern": "^([1-9][0-9]?|100)%$"},
+    ]
+}
+_ROLLOUT = _object(
+    {
+        "milestones": {
+            "type": "array",
+            "items": _MILESTONE,
+            "uniqueItems": True,
+            "minItems": 1,
+            "description": "how far each stage goes, each asked for anew: [1, 10%, 100%]",
+        }
+    },
+    required=("milestones",),
+)
+_TOLD = {
+    "intent": "what it is for, in the words of whoever is asked",
+    "impact": "what it does to others while it is in force",
+    "cost": "what it costs, with a unit",
+    "policy": "the id of the policy that asks for this approval",
+}
 
 
 def _step(actions: Actions) -> Schema:
@@ -136,6 +172,8 @@ def _step(actions: Actions) -> Schema:
         "on_error": {"enum": [each.value for each in OnError]},
         "approval": _APPROVAL,
         "rollback": _call(actions),
+        "rollout": _ROLLOUT,
+        **{key: {"type": "string", "maxLength": TOLD_MAX, "description": said} for key, said in _TOLD.items()},
     }
     return {
         **_object(properties),

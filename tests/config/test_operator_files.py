@@ -162,7 +162,7 @@ def test_every_file_is_reported_in_one_run(folder: Folder) -> None:
             "firedoor.yaml",
             "  deploy_api: {",
             "  deployment: {",
-            "unintended-production-change.yaml:78: the connection 'deploy_api'",
+            "unintended-production-change.yaml:82: the connection 'deploy_api'",
         ),
         ("firedoor.yaml", 'account: "123456789012"', 'account: "1"', "'agent-7' lives in account 123456789012"),
         ("agents.yaml", "owner: product-owner", "owner: somebody", "the owner 'somebody' of 'agent-9' is no person."),
@@ -197,6 +197,19 @@ def test_every_file_is_reported_in_one_run(folder: Folder) -> None:
             "asks 4 of 'security_team', and people",
         ),
         ("playbooks/data-exposure.yaml", "security_team: 1", "security_team: 3", "no one to stand in for them."),
+        (
+            "people.yaml",
+            "security-ops-2@example.com",
+            "Security-Ops-1@example.com",
+            "'security-ops-1' and 'security-ops-2' are one person",
+        ),
+        ("people.yaml", "slack: U0INFRA2", "slack: U0INFRA1", "'infra-owner-1' and 'infra-owner-2' are one person"),
+        (
+            "playbooks/data-exposure.yaml",
+            "security_team: 1}",
+            "security_team: 3}, step_up: totp",
+            "asks 3 of 'security_team' for a TOTP code, and 2 of them have a secret.",
+        ),
         (
             "runbooks/unclassified.md",
             "\nplaybook: unclassified",

@@ -50,6 +50,19 @@ steps:
     uses: aws.snapshot
     with: {instance: i-1}
     rollback: {uses: vault.revoke_leases, with: {agent: "${{ steps.restore.outputs.snapshot }}"}}
+  patch:
+    needs: [restore]
+    uses: aws.snapshot
+    foreach: ${{ alert.resources }}
+    with: {instance: "${{ item.uid }}"}
+    intent: Bring   back
+      what was lost.
+    impact: Other teams wait.
+    cost: 12 EUR
+    policy: modify-infra
+    approval: {each: {infra_owner: 1}, step_up: totp}
+    rollout: {milestones: [1, 10%, 100%]}
+    rollback: {uses: vault.revoke_leases, with: {agent: "${{ agent.id }}"}}
 on_failure: [{uses: page.escalate}]
 """
 )
@@ -80,7 +93,7 @@ def test_the_whole_language() -> None:
     assert playbook.limits.per == timedelta(minutes=10)
     assert (playbook.limits.runs, playbook.limits.targets, playbook.limits.targets_percent) == (2, 3, 50)
     assert len(playbook.hash) == 64
-    assert list(playbook.steps) == ["cut", "keep", "ask", "restore"]
+    assert list(playbook.steps)[:4] == ["cut", "keep", "ask", "restore"]
     assert [call.uses for call in playbook.on_failure] == ["page.escalate"]
 
     (trigger,) = playbook.triggers
@@ -111,6 +124,25 @@ def test_the_whole_language() -> None:
     assert ask.manual.form == {"gone": "boolean", "how_much": "number", "where": ("here", "there")}
     assert ask.after == ("keep",)
     assert playbook.steps["restore"].rollback is not None
+
+
+def test_a_rollout_is_a_step_for_each_milestone() -> None:
+    steps = load(WHOLE).steps
+    stages = [steps[name] for name in ("patch@1", "patch@10%", "patch")]
+    assert [*steps][-3:] == [stage.id for stage in stages]
+    assert [stage.needs for stage in stages] == [("restore",), ("patch@1",), ("patch@10%",)]
+    for stage in stages:
+        assert stage.approval is not None
+        assert (stage.approval.step_up, stage.stage is not None, stage.rollback is not None) == ("totp", True, True)
+        assert (stage.intent, stage.impact) == ("Bring back what was lost.", "Other teams wait.")
+        assert (stage.cost, stage.policy) == ("12 EUR", "modify-infra")
+    for count, parts in (
+        (25, [[0], [1, 2], [*range(3, 25)]]),
+        (3, [[0], [], [1, 2]]),
+        (1, [[0], [], []]),
+        (0, [[], [], []]),
+    ):
+        assert [[*stage.stage.part(count)] for stage in stages if stage.stage] == parts
 
 
 def test_the_hash_is_of_the_bytes() -> None:
@@ -163,6 +195,19 @@ def test_a_message_says_what_and_where_and_what_to_do() -> None:
         (CUT + "contains: yes", "9: 'contains' must be true or false."),
         (CUT + "approval: {each: {}}", "9: an approval names its groups."),
         (CUT + "approval: {each: {a: 0}}", "9: 'a' is 0; it must be between 1 and 20."),
+        (CUT + "approval: {each: {a: 1}, step_up: sms}", "9: 'step_up' is 'sms', which is none of totp."),
+        (CUT + f"cost: {'x' * 301}", "9: 'cost' has 301 characters; people read 300 at most."),
+        (CUT + "rollout: {milestones: [1, 100%]}", "9: a rollout needs 'foreach'. It asks at each milestone"),
+        (CUT + "rollout: {milestones: [1, 50%]}", "9: the last milestone is 100%."),
+        (CUT + "rollout: {milestones: [0, 100%]}", "9: '0' is no milestone."),
+        (CUT + "rollout: {milestones: [20%, 10%, 100%]}", "9: 20%, 10% and 100% do not grow."),
+        (CUT + "rollout: {milestones: [100%]}\ncontains: true", "9: a containing step waits for nothing"),
+        (
+            "uses: aws.snapshot\nwith: {instance: i}\nrollout: {milestones: [100%]}\n"
+            "rollback: {uses: vault.revoke_leases, with: {agent: '${{ steps.cut.outputs.snapshot }}'}}",
+            "10: each stage is taken back alone: it cannot read steps.cut.",
+        ),
+        ("manual: {assignee: dpo}\nintent: a", "8: a manual step has no 'intent'."),
         (
             CUT + "if: ${{ alert.sevrity_id > 3 }}",
             "9: alert.sevrity_id: there is no",

@@ -53,6 +53,10 @@ def _holds(keyword: str, wanted: Any, value: Any, schema: dict[str, Any], root: 
             return bool(value >= wanted)
         case "maximum", int() | float():
             return bool(value <= wanted)
+        case "uniqueItems", list():
+            return len({*map(str, value)}) == len(value)
+        case "maxLength", str():
+            return len(value) <= wanted
         case ("minItems", list()) | ("minProperties", dict()):
             return len(value) >= wanted
         case "items", list():
@@ -100,6 +104,9 @@ def test_every_key_of_the_language_is_in_it() -> None:
         ("what_is_it: [", "What: ["),
         ("timeout: 5m", "timeout: 5 minutes"),
         ("on_error: continue", "on_error: ignore"),
+        ("policy: contain-agent", "policy: [contain-agent]"),
+        ("policy: contain-agent", "polcy: contain-agent"),
+        ("policy: contain-agent", "approval: {each: {security_team: 1}, step_up: sms}"),
     ],
 )
 def test_what_the_loader_refuses_it_refuses(old: str, new: str) -> None:
