@@ -15,10 +15,10 @@ FLOORS = {
     "domain": 1,
     "ports": 2,
     **dict.fromkeys(("sources", "actions", "adapters", "sandbox"), 3),
-    **dict.fromkeys(("store", "config", "documents"), 4),
+    **dict.fromkeys(("store", "config", "documents", "ledger"), 4),
     "engine": 5,
     **dict.fromkeys(("slack", "web", "drill"), 6),
-    **dict.fromkeys(("wiring", "settings", "serving", "cli", "commands", "__main__"), 7),
+    **dict.fromkeys(("wiring", "embedded", "settings", "serving", "cli", "commands", "__main__"), 7),
 }
 SIBLINGS = 3  # of this floor none imports another
 OUTSIDE_THE_PURE = frozenset(

@@ -17,6 +17,7 @@ from bot.store import schema
 from bot.store.database import Database, open_database
 from bot.store.entries import Entries
 from bot.store.intake import Intake
+from bot.store.leaves import Leaves
 from bot.store.outbox import Outbox
 from bot.store.permits import Permits
 from bot.store.replicas import replicas
@@ -26,7 +27,7 @@ from bot.store.session import Identity, moment
 _SKEW_REFRESH = timedelta(seconds=5)
 
 
-class Transaction(Entries, Outbox, Intake, Permits):
+class Transaction(Entries, Outbox, Intake, Permits, Leaves):
     """One transaction. Rows that are only written wait and go out together; what reads them writes them first."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-HEAD = "0001"  # the migration this release needs
+HEAD = "0002"  # the migration this release needs
 
 metadata = MetaData()
 
@@ -168,4 +168,25 @@ replicas = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("lease_until", BigInteger, nullable=False),
+)
+
+leaves = Table(  # the place of each entry in the ledger's log
+    "leaves",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("stream", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Index("leaves_entry", "stream", "version", unique=True),
+)
+
+sealed = Table(  # how far each stream is in the log
+    "sealed", metadata, Column("stream", Text, primary_key=True), Column("version", Integer, nullable=False)
+)
+
+turns = Table(  # what one replica does at a time
+    "turns",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("until", BigInteger, nullable=False),
 )
