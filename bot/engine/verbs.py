@@ -44,13 +44,15 @@ def unacknowledge(incident: str, person: str, via: str) -> Job:
     return _said("unacknowledge", incident, person, lambda _r, _i: Unacknowledged(person, via))
 
 
-def approve(request: str, person: str, via: str, hash: str = "") -> Job:
-    """`hash` is what the person's screen showed; '' where the door shows the plan as it is now."""
+def approve(request: str, person: str, via: str, hash: str = "", proof: str = "") -> Job:
+    """`hash` is what the person's screen showed; '' where the door shows the plan as it is now. `proof` is `totp` where
+    they gave a code just now."""
 
     def event(responder: Responder, incident: Incident) -> Event:
         asked = incident.approvals.get(request)
         shown = hash or (asked.hash if asked else "")
-        return ApprovalGiven(request, person, _standing(responder, person), shown, via)
+        also = responder.world.config.people.also(person)
+        return ApprovalGiven(request, person, _standing(responder, person), shown, via, also, proof)
 
     return _said("", _of(request), person, event)
 

@@ -5,25 +5,19 @@
 
 Instead of person and code, `Authorization: Bearer <token>` of the OpenID provider in firedoor.yaml: whoever it names.
 
-A code counts once. Five wrong ones within five minutes lock that person's codes for five minutes, on every replica:
-the tries are kept in the store. Slack and acknowledge links are not touched by that lock.
+Acknowledge links and Slack are not touched by the lock of wrong codes (engine.proof), but for Slack's own codes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import binascii
 import json
 import logging
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any, Protocol
-
-import pyotp
 
 from bot.config import SecretRef, resolve
 from bot.domain.alert import Sev
@@ -32,6 +26,7 @@ from bot.domain.incident import Incident
 from bot.domain.record import Status
 from bot.engine import verbs
 from bot.engine.engine import Engine
+from bot.engine.proof import LOCK, TOTP, Proof, codes_of, prove
 from bot.engine.responder import Responder
 from bot.engine.verbs import Job
 from bot.errors import ConfigError, FiredoorError, Refused, SystemFailure, Unavailable
@@ -43,12 +38,9 @@ PATH = "/v1/incidents"
 VIA = "cli"
 LARGEST = 64 * 1024  # bytes of a body
 LONGEST = 16_000  # characters of a text
-TRIES, LOCK = 5, timedelta(minutes=5)
-CODE_LIVES = timedelta(minutes=2)  # a code is good for 90 s: its own half minute and the ones beside it
 PATIENCE = 30.0  # seconds
 SAFE_INTEGER = 2**53 - 1  # a larger one has no exact place in the record
 _INCIDENT = re.compile(r"INC-[1-9]\d{0,15}")
-_CODE = re.compile(r"[0-9]{6}")
 _STATUS = {"not_allowed": 403, "stranger": 403, "not_an_approver": 403, "own_request": 403, "no_such_incident": 404}
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -59,18 +51,11 @@ class Tokens(Protocol):
     def email(self, token: str) -> str: ...
 
 
-class Proof(Enum):
-    GOOD = "good"
-    WRONG = "wrong"
-    USED = "used"
-    LOCKED = "locked"
-
-
 class Given:
-    """A body's fields, each taken once; what is left over is nobody's."""
+    """A body's fields, each taken once; what is left over is nobody's. `proof` is `totp` where a code came with them."""
 
-    def __init__(self, values: Mapping[str, Any], redact: Callable[[str], str]) -> None:
-        self._values, self._redact = dict(values), redact
+    def __init__(self, values: Mapping[str, Any], redact: Callable[[str], str], proof: str = "") -> None:
+        self._values, self._redact, self.proof = dict(values), redact, proof
 
     def word(self, name: str, default: str | None = None) -> str:
         """A name, an id or a code; needed where there is no default."""
@@ -118,7 +103,7 @@ Verb = Callable[[str, str, Given], Job]  # incident, person, fields
 
 
 def _approve(incident: str, person: str, given: Given) -> Job:
-    return verbs.approve(_request(incident, given), person, VIA, given.word("hash", ""))
+    return verbs.approve(_request(incident, given), person, VIA, given.word("hash", ""), given.proof)
 
 
 def _refuse(incident: str, person: str, given: Given) -> Job:
@@ -166,8 +151,8 @@ class Doors:
         """Raises TurnedAway."""
         make = _route(scope["path"])
         only(scope, "POST")
-        given = self._read(await read_body(scope, receive, LARGEST))
         token = bearer(scope)
+        given = self._read(await read_body(scope, receive, LARGEST), "" if token else TOTP)
         person, code = (await self._bearer(given, token), "") if token else (given.word("person"), given.word("code"))
         job = make(person, given)
         given.end()
@@ -180,14 +165,14 @@ class Doors:
         log.info("a person spoke", extra={"person": person, "incident": incident.id, "path": scope["path"]})
         return as_json(200, summary(incident))
 
-    def _read(self, body: bytes) -> Given:
+    def _read(self, body: bytes, proof: str) -> Given:
         try:
             values = json.loads(body)
         except (ValueError, RecursionError):
             raise TurnedAway(400, "not_json", "The body is not JSON.") from None
         if not isinstance(values, dict):
             raise _bad("The body is not a JSON object.")
-        return Given(values, self.engine.world.redactor.text)
+        return Given(values, self.engine.world.redactor.text, proof)
 
     async def _do(self, job: Callable[[Responder], Any]) -> Any:
         try:
@@ -222,44 +207,18 @@ class Doors:
         return person.id
 
     async def _prove(self, person: str, code: str) -> None:
-        secret = self._totp(person)
-        proof = await self._do(lambda responder: prove(responder, person, secret, code)) if secret else Proof.WRONG
+        try:
+            codes = codes_of(self.engine.world.config.people, person, self.secret)
+        except ConfigError as error:
+            log.error("the codes of %s cannot be checked: %s", person, error)
+            raise TurnedAway(503, "no_secret", "The bot cannot check this person's codes; its log says why.") from None
+        proof = await self._do(lambda responder: prove(responder, person, codes, code))
         if proof is Proof.GOOD:
             return
         log.warning("a code was not accepted", extra={"person": person, "proof": proof.value})
         if proof is Proof.LOCKED:
-            why = f"Too many wrong codes: codes of this person are refused for {LOCK.seconds // 60} minutes."
-            raise TurnedAway(429, "locked", why, retry_after=LOCK.total_seconds())
-        if proof is Proof.USED:
-            raise TurnedAway(401, "used_code", "This code was used already: wait for the next one.")
-        raise TurnedAway(401, "wrong_code", "The person or the code is wrong.")
-
-    def _totp(self, person: str) -> pyotp.TOTP | None:
-        found = self.engine.world.config.people.persons.get(person)
-        if found is None or found.totp is None:
-            return None
-        try:
-            totp = pyotp.TOTP(self.secret(found.totp))
-            totp.generate_otp(0)
-        except (ConfigError, binascii.Error) as error:
-            why = error if isinstance(error, ConfigError) else "it is not Base32"
-            log.error("the TOTP secret %s cannot be used: %s", found.totp, why)
-            raise TurnedAway(503, "no_secret", "The bot cannot check this person's codes; its log says why.") from None
-        return totp
-
-
-def prove(responder: Responder, person: str, totp: pyotp.TOTP, code: str) -> Proof:
-    """Whether this is the person's code now; kept in the store, so that no replica takes it again."""
-    tx, now = responder.tx, responder.now
-    if tx.recall(f"totp-locked:{person}", now) is not None:
-        return Proof.LOCKED
-    step = _step(totp, code, now)
-    if step is not None:
-        return Proof.GOOD if tx.seen(f"totp:{person}:{step}", now, now + CODE_LIVES) is None else Proof.USED
-    free = (n for n in range(1, TRIES + 1) if tx.seen(f"totp-wrong:{person}:{n}", now, now + LOCK) is None)
-    if next(free, TRIES) == TRIES:
-        tx.seen(f"totp-locked:{person}", now, now + LOCK)
-    return Proof.WRONG
+            raise TurnedAway(429, "locked", proof.why, retry_after=LOCK.total_seconds())
+        raise TurnedAway(401, f"{proof.value}_code", proof.why)
 
 
 def bearer(scope: Scope) -> str:
@@ -319,15 +278,6 @@ def _request(incident: str, given: Given) -> str:
     if request.partition("/")[0] != incident:
         raise _bad(f"request: it is not one of {incident}.")
     return request
-
-
-def _step(totp: pyotp.TOTP, code: str, now: datetime) -> int | None:
-    """Which half minute a code belongs to, if it is this one or one beside it."""
-    if not _CODE.fullmatch(code):
-        return None
-    here = totp.timecode(now)
-    steps = (here, here - 1, here + 1)
-    return next((step for step in steps if pyotp.utils.strings_equal(totp.generate_otp(step), code)), None)
 
 
 def _is_plain(value: Any) -> bool:

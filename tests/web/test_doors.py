@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.domain.containment import Containment
+from bot.engine.proof import TRIES
 from bot.errors import Unavailable
-from bot.web.doors import TRIES, VERBS
+from bot.web.doors import VERBS
 from tests.web.desk import Desk
 
 
@@ -193,7 +194,7 @@ def test_a_secret_that_is_none_is_the_operators_fault(
     monkeypatch.setattr("tests.web.desk.TOTP", "not base 32!")
     answer = desk.says("sre-1", "/v1/incidents", "123456", title="x")
     assert (answer.status_code, answer.json()["code"]) == (503, "no_secret")
-    assert "env:FIREDOOR_TOTP_SRE_1 cannot be used: it is not Base32" in caplog.text
+    assert "the TOTP secret env:FIREDOOR_TOTP_SRE_1 is not Base32" in caplog.text
 
 
 def _next(desk: Desk, person: str, path: str, **fields: object):
