@@ -12,8 +12,10 @@ import os
 import secrets
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -69,6 +71,7 @@ class Bot:
     engine: Engine
     links: AckLinks
     redactor: Redactor
+    secret: Callable[[SecretRef], str]  # raises ConfigError for one that is missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +91,10 @@ def build(folder: Path, config: Config | None = None) -> Bot:
     keys = read_keys(config, folder)
     redactor = Redactor(keys.salt)
     clock = SystemClock()
-    ports = live_ports(config, folder, clock, keys.salt, lambda ref: read_secret(ref, folder, redactor))
-    ports = replace(ports, redactor=redactor)
+    secret = partial(read_secret, folder=folder, redactor=redactor)
+    ports = replace(live_ports(config, folder, clock, keys.salt, secret), redactor=redactor)
     store = open_store(config, folder, keys, clock)
-    return _bot(config, folder, store, ports, keys, redactor, threads=True)
+    return _bot(config, folder, store, ports, keys, redactor, secret, threads=True)
 
 
 def open_store(config: Config, folder: Path, keys: Secrets, clock: Clock, *, read_only: bool = False) -> Store:
@@ -131,12 +134,16 @@ def rehearse(
     folder: Path,
     clock: Clock,
     estate: Estate,
-    chat: SimChat,
+    chat: Chat,
     *,
     url: str,
+    keys: Secrets | None = None,
+    invented: Invented | None = None,
+    threads: bool = False,
 ) -> Bot:
-    """A sandbox bot on a simulated estate: no thread, no scheduler, `clock` is all the time there is."""
-    keys = Secrets(Signer.fresh(), secrets.token_bytes(32), secrets.token_bytes(32))
+    """A sandbox bot on a simulated estate. In virtual time, where there is no thread, no scheduler, and `clock` is all
+    the time there is; with `threads` in earnest. No secret is read: `invented` has them all."""
+    keys = keys or Secrets(Signer.fresh(), secrets.token_bytes(32), secrets.token_bytes(32))
     config = replace(config, settings=replace(config.settings, mode="sandbox"))
     ports = estate_ports(config, clock, estate, chat, keys.salt)
     store = Store.open(
@@ -146,9 +153,27 @@ def rehearse(
         signer=keys.signer,
         master_key=keys.master,
         clock=clock,
-        virtual=True,
+        virtual=not threads,
     )
-    return _bot(config, folder, store, ports, keys, Redactor(keys.salt), threads=False)
+    secret = invented or Invented()
+    return _bot(config, folder, store, ports, keys, Redactor(keys.salt), secret, threads=threads)
+
+
+class Invented:
+    """Secrets of a sandbox: each is made when it is first asked for, if it was not given, and ends with the process.
+    What the configuration names is never looked up, so no live credential gets in. Good as TOTP seeds too."""
+
+    def __init__(self) -> None:
+        self._made: dict[SecretRef, str] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, ref: SecretRef) -> str:
+        with self._lock:
+            return self._made.setdefault(ref, base64.b32encode(secrets.token_bytes(20)).decode())
+
+    def give(self, known: Mapping[SecretRef, str]) -> None:
+        with self._lock:
+            self._made.update(known)
 
 
 def rehearsal(scenario: Scenario, config: Config, folder: Path, url: str) -> Rehearsal:
@@ -247,7 +272,15 @@ def read_secret(ref: SecretRef, folder: Path, redactor: Redactor) -> str:
 
 
 def _bot(
-    config: Config, folder: Path, store: Store, ports: Ports, keys: Secrets, redactor: Redactor, *, threads: bool
+    config: Config,
+    folder: Path,
+    store: Store,
+    ports: Ports,
+    keys: Secrets,
+    redactor: Redactor,
+    secret: Callable[[SecretRef], str],
+    *,
+    threads: bool,
 ) -> Bot:
     link_key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"firedoor acknowledge links").derive(keys.master)
     links = AckLinks(config.settings.public_url, link_key, ports.clock)
@@ -263,7 +296,7 @@ def _bot(
         channel=config.settings.slack.channel if config.settings.slack else "",
         ack_link=links.url,
     )
-    return Bot(config, folder, store, Engine(store, world, threads=threads), links, redactor)
+    return Bot(config, folder, store, Engine(store, world, threads=threads), links, redactor, secret)
 
 
 def _templates(folder: Path) -> Path:
