@@ -52,7 +52,7 @@ class Tokens(Protocol):
 
 
 class Given:
-    """A body's fields, each taken once; what is left over is nobody's. `proof` is `totp` where a code came with them."""
+    """A body's fields, each taken once; what is left over is nobody's. `proof` is `totp` where a code came with it."""
 
     def __init__(self, values: Mapping[str, Any], redact: Callable[[str], str], proof: str = "") -> None:
         self._values, self._redact, self.proof = dict(values), redact, proof
