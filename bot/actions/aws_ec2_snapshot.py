@@ -16,6 +16,7 @@ from bot.ports import Instance, Ports, Snapshot
 _DECISION, _INCIDENT, _INSTANCE = "firedoor:decision", "firedoor:incident", "firedoor:instance"
 _POLL = timedelta(seconds=15)
 _LAG = timedelta(minutes=2)  # until a new snapshot must be listed
+_STILL = timedelta(seconds=1)  # a process that stood still between look and deed may have been replaced: it looks again
 
 
 class TakeSnapshot(Action):
@@ -62,7 +63,9 @@ class TakeSnapshot(Action):
             if not instance.volumes:
                 return Done(Grade.CONFIG, _evidence(params, ()), nothing_held=f"{instance.id} has no EBS volume")
             try:
-                taken = account.ec2.snapshot_instance(instance.id, _tags(params, key))
+                if ports.clock.now() - now > _STILL:
+                    taken = account.ec2.snapshots_tagged(_DECISION, key)
+                taken = taken or account.ec2.snapshot_instance(instance.id, _tags(params, key))
             except Unavailable as outage:
                 if outage.sent:  # AWS may have taken them: give the list time to show it before asking again
                     return Pending(now + 2 * _POLL, {}, f"{outage}; looking whether it was done", unavailable=True)

@@ -244,7 +244,7 @@ class Performer:
 
     def _perform(self, claim: Claim, flight: Flight) -> None:
         decision = claim.decision
-        if self._old(claim) and not self._ours(claim):
+        if not self._ours(claim):
             return
         if not self._wanted(claim):
             self._write(lambda responder: responder.tx.dequeue((decision.id,)))
@@ -252,6 +252,8 @@ class Performer:
         point(f"before-{type(decision).__name__}")
         match decision:
             case RunAction():
+                if not self._ours(claim):
+                    return
                 outcome = self._act(decision, claim.claims)
                 point("after-RunAction")
                 if self._landed(flight):
@@ -271,7 +273,10 @@ class Performer:
         return claim.claims > 1 or self._world.ports.clock.now() - claim.enqueued_at > STALE
 
     def _ours(self, claim: Claim) -> bool:
-        """A process that stood still may have lost it to a peer meanwhile."""
+        """A process that stood still may have lost it to a peer meanwhile. Asked before anything is done, and again
+        right before it leaves."""
+        if not self._old(claim):
+            return True
         with self._store.reading() as tx:
             return tx.holder(claim.decision.id) == self._world.replica
 
@@ -352,6 +357,8 @@ class Performer:
         world, again = self._world, claim.claims > 1
         late = max(0.0, (world.ports.clock.now() - page.due).total_seconds())
         said = self._worded(claim, page, late)
+        if not self._ours(claim):
+            return
         try:
             receipt = self._by_its_way(page, said, again)
         except (SystemFailure, ConfigError) as error:

@@ -218,6 +218,23 @@ def test_a_snapshot_call_without_an_answer_is_looked_for_before_it_is_repeated(s
     assert len(snapshot.estate.account.ec2.snapshots_tagged("firedoor:instance", instance.id)) == 1
 
 
+def test_a_process_that_stood_still_looks_again_before_it_takes_snapshots(clock: SimClock):
+    estate = Simulated(clock)
+    instance = estate.add_instance()
+    snapshot, key = Drill(estate, TakeSnapshot()), f"test.0/INC-9/{fresh('d')}"
+    params, describe = target(snapshot, instance.id), estate.account.ec2.instance
+
+    def asleep(*args: Any) -> Any:
+        estate.account.ec2.instance = describe
+        snapshot.done(params, key=key)  # by the peer that took over
+        clock.forward(seconds=10)
+        return describe(*args)
+
+    estate.account.ec2.instance = asleep
+    assert len(snapshot.done(params, key=key).evidence["snapshots"]) == 1
+    assert len(estate.account.ec2.snapshots_tagged("firedoor:instance", instance.id)) == 1
+
+
 def test_snapshots_through_trouble(snapshot: Drill):
     instance = snapshot.estate.add_instance()
     params = target(snapshot, instance.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,9 +20,11 @@ from bot.domain.incident import StepStatus
 from bot.domain.outcome import Done, Failed, Outcome, Pending
 from bot.domain.record import ActionSettled
 from bot.engine import verbs
+from bot.engine.world import Said
 from bot.errors import Denied, Rejected, Unavailable
 from bot.ports import Ports
-from tests.engine.desk import Desk, desk_at
+from bot.slack.blocks import SlackVoice
+from tests.engine.desk import Desk, desk_at, example
 
 SECRET = "hvs.CAESIJlU02LQZq4c3xXbvDk0m2Wt9bX4c7Tg"  # as Vault prints one
 
@@ -248,3 +251,29 @@ def test_pending_stages_are_decisions_of_their_own_under_one_key(desk: Desk) -> 
     keys = {decision.key for entry in entries for decision in entry.decisions}  # type: ignore[union-attr]  # RunActions
     assert len(keys) == 1
     assert sum(isinstance(entry.event, ActionSettled) for entry in entries) > 2
+
+
+class Drowsy(SlackVoice):
+    """Stands still, while it words its first page, for as long as a peer needs to take everything over."""
+
+    desk: Desk | None = None
+
+    def page(self, *args: Any, **options: Any) -> Said:
+        if (desk := self.desk) is not None:
+            self.desk = None
+            desk.clock.forward(seconds=10)
+            with desk.store.transaction() as tx:
+                taken = tx.claim("r-2", desk.clock.now() + timedelta(minutes=1), 100)
+            assert taken
+        return super().page(*args, **options)
+
+
+def test_a_process_that_stood_still_sends_nothing_that_a_peer_has_taken(tmp_path: Path) -> None:
+    voice = Drowsy(example().people)
+    with desk_at(tmp_path, voice=voice) as desk:
+        voice.desk = desk
+        desk.receive()
+        assert desk.rang == []
+        assert desk.posts() == ()
+        assert not desk.estate.gateways["agents"].agent("agent-7").activity
+        assert desk.queued() > 0

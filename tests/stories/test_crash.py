@@ -39,7 +39,7 @@ from bot.engine.responder import PRIORITY
 from bot.sandbox.aws import SimEc2
 from bot.store import Signer
 from tests.engine.desk import Desk
-from tests.stories.crash_worker import INSTANCE, Clock, Order
+from tests.stories.crash_worker import INSTANCE, LEASE, Clock, Order
 from tests.stories.remote import AFTER, BEFORE, Served
 
 SEED = int(os.environ["FIREDOOR_SEED"])  # set by conftest
@@ -156,6 +156,14 @@ class Company:
         end = time.monotonic() + PATIENCE
         while not true():
             assert time.monotonic() < end, f"{what or 'it did not come true'}; FIREDOOR_SEED={SEED}"
+            time.sleep(0.01)
+
+    def until_still(self) -> None:
+        """No system has been called for a while; what is being answered now is left out."""
+        seen, since = -1, time.monotonic()
+        while time.monotonic() - since < 0.3:
+            if (now := len([what for what in self.served.calls if not what.startswith("town.")])) != seen:
+                seen, since = now, time.monotonic()
             time.sleep(0.01)
 
     def until_killed_or_done(self, replica: str) -> bool:
@@ -424,6 +432,7 @@ def test_one_that_hangs_loses_its_work_and_adds_nothing_when_it_wakes(
 
         def hang(what: str, when: str, _: int) -> None:
             if what == "gateway.set_mode" and when == AFTER and not hung.is_set():
+                company.until_still()  # between a look and the deed that follows it, nobody could know (law 3)
                 os.kill(company.pids["r-1"], signal.SIGSTOP)
                 hung.set()
 
@@ -437,7 +446,8 @@ def test_one_that_hangs_loses_its_work_and_adds_nothing_when_it_wakes(
         before = {stream: company.desk.store.verify(stream) for stream in company.desk.streams()}
 
         os.kill(company.pids["r-1"], signal.SIGCONT)
-        time.sleep(2 * 1.0)  # two leases: it renews, claims and would settle now
+        company.until(lambda: "r-1" not in company.desk.store.dead_replicas(), "it did not renew its lease")
+        time.sleep(LEASE)  # it claims, and would settle now
         assert company.alive("r-1")
         assert {stream: company.desk.store.verify(stream) for stream in company.desk.streams()} == before
         check(company)
