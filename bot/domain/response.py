@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -191,6 +191,18 @@ def _digest(
             "told": {"intent": step.intent, "impact": step.impact, "cost": step.cost, "policy": step.policy},
         }
     )
+
+
+def rollback_of(incident: Incident, step: str) -> tuple[str, Mapping[str, Any] | None] | None:
+    """What would take a step back: the action and its values, None where they are known only once it ran."""
+    back = incident.spec(step).rollback
+    if back is None:
+        return None
+    names = _names(incident)
+    try:
+        return back.uses, {key: render(value, names) for key, value in back.arguments.items()}
+    except ExpressionError:
+        return back.uses, None
 
 
 def _names(incident: Incident) -> dict[str, Any]:

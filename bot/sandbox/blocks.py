@@ -37,7 +37,7 @@ def view_problems(view: Mapping[str, Any], kind: str) -> tuple[str, ...]:
         return ("missing required field: blocks [json-pointer:/view/blocks]",)
     found = list(problems(blocks, VIEW_BLOCKS_MAX))
     try:
-        parsed = View(**{key: value for key, value in view.items() if key != "blocks"})  # those are judged above
+        parsed = View(**{**view, "blocks": [{"type": "divider"}]})  # the blocks were judged above
         parsed.to_dict()
     except (SlackObjectFormationError, TypeError, KeyError, AttributeError, ValueError) as error:
         found.append(f"{error} [json-pointer:/view]")

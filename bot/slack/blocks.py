@@ -6,22 +6,20 @@ Alert text and systems' answers only come in through `mrkdwn`, which makes them 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, assert_never
+from typing import Any
 
-from bot.actions import registry
 from bot.config.people import People
-from bot.domain.approval import Approval, ApprovalState, missing
-from bot.domain.incident import Incident, StepStatus, is_held
-from bot.domain.playbook import OnTimeout
+from bot.domain.approval import Approval
+from bot.domain.incident import Incident, StepStatus
 from bot.domain.record import Notify, Page
 from bot.domain.wording import listed, span
 from bot.engine.world import ReadText, Said
 from bot.errors import RecordBroken
 from bot.slack import blockkit as kit
 from bot.slack import standing
+from bot.slack.approvals import request
 from bot.slack.blockkit import Block
 from bot.slack.mrkdwn import code, entities, line, plain
 from bot.slack.posts import sentence
@@ -30,7 +28,7 @@ from bot.slack.standing import Crowd, moment
 
 LATE = 60.0  # seconds; a page later than this says so
 CUTS_IN_TEXT = 12
-ACK_BLOCK, ACKED_BLOCK, DECIDE_BLOCK = "ack", "acked", "decide"
+ACK_BLOCK, ACKED_BLOCK = "ack", "acked"
 
 
 class SlackVoice:
@@ -110,60 +108,7 @@ class SlackVoice:
     # Approvals --------------------------------------------------------------------------------------------------
 
     def approval(self, incident: Incident, approval: Approval) -> Said:
-        """The request in whatever state it is in: what it says is what would be, or was, done."""
-        run, spec = incident.steps[approval.step], incident.spec(approval.step)
-        verdict, is_open = _verdict(incident, approval, self._crowd)
-        head = f"{plain(incident.id, 40)} {'asks' if is_open else 'asked'}: {plain(approval.step, 60)}"
-        lines = [verdict, *self._decided(approval), *(self._wanted(incident, approval) if is_open else [])]
-        superseded = run.request != approval.request  # the calls in the state are those of a newer request
-        blocks = [
-            *_banner(incident),
-            kit.header(head),
-            kit.section("\n".join([f"*{entities(lines[0])}*", *lines[1:]])),
-            *([] if superseded else _plan(incident, approval.step)),
-            kit.context(*map(entities, _policy(incident, approval))),
-        ]
-        if is_open:
-            value, what = f"{approval.request}|{approval.hash}", f"{plain(spec.id, 60)} is not done"
-            blocks.append(
-                kit.actions(
-                    DECIDE_BLOCK,
-                    kit.button("Approve", "approve", value, style="primary"),
-                    kit.button("Refuse", "refuse", value, style="danger", sure=("Refuse?", f"{what} then.")),
-                )
-            )
-        targets = ", ".join(plain(call.plan.target, 120) for call in list(run.calls.values())[:10])
-        text = f"{head}. {verdict} {plain(run.action, 60)} on {targets or 'nothing'}. Plan {approval.hash[:12]}."
-        return Said(entities(_marked(incident) + text), tuple(blocks), head)
-
-    def _decided(self, approval: Approval) -> list[str]:
-        """mrkdwn; who said yes so far."""
-        given = [
-            f"{self._crowd.name(who)} ({listed([*map(standing.spoken, groups)])})" for who, groups in approval.given
-        ]
-        return [f"Approved so far by: {entities(', '.join(given))}"] if given else []
-
-    def _wanted(self, incident: Incident, approval: Approval) -> Iterator[str]:
-        """mrkdwn; what is missing and who can give it, mentioned so that they notice."""
-        barred = {incident.begun.initiator, incident.begun.declared_by} - {""}
-        for name, count in missing(approval.each, approval.given).items():
-            able = self._crowd.able(name)
-            if able is None:
-                yield f"Missing: {count} of {entities(standing.group(name))}"
-                continue
-            gave = {who for who, _ in approval.given}
-            left = [self._mention(who) for who in able if who not in barred | gave]
-            who = ", ".join(left[: standing.NAMED]) or "*NOBODY can: add a person to this group in people.yaml*"
-            yield f"Missing: {count} of {entities(standing.group(name))}: {who}"
-        if barred:
-            yield f"Not by {entities(self._crowd.names(sorted(barred)))}, who started this."
-        until = incident.timers.get(f"approval:{approval.request}", approval.expires_at)
-        then = "the next level is paged" if approval.on_timeout is OnTimeout.ESCALATE else "it counts as refused"
-        yield f"Until {moment(incident, until)}; undecided by then, {then}."
-
-    def _mention(self, person: str) -> str:
-        slack = self._crowd.slack(person)
-        return f"<@{slack}>" if slack.isalnum() else entities(self._crowd.name(person))
+        return request(incident, approval, self._crowd)
 
     # Posts ------------------------------------------------------------------------------------------------------
 
@@ -269,79 +214,3 @@ def _lateness(incident: Incident, page: Page | Notify, late: float, may_repeat: 
     if late >= LATE and isinstance(page, Page) and len(page.levels) > 1:
         missed = listed([standing.level_name(incident, number) for number in page.levels])
         yield f"It stands for the missed pages of {missed}."
-
-
-# The plan an approval is asked for ------------------------------------------------------------------------------
-
-
-def _verdict(incident: Incident, approval: Approval, crowd: Crowd) -> tuple[str, bool]:
-    """What became of it, and whether it can still be decided."""
-    run = incident.steps[approval.step]
-    at = f" at {moment(incident, run.settled_at)}" if run.settled_at and run.request == approval.request else ""
-    match approval.state:
-        case ApprovalState.GRANTED:
-            return f"GRANTED by {crowd.names([who for who, _ in approval.given])}.", False
-        case ApprovalState.REFUSED:
-            by = approval.refused_by or run.why.removeprefix("refused by ")
-            return f"REFUSED{f' by {crowd.name(by)}' if by else ''}{at}. It is not done.", False
-        case ApprovalState.EXPIRED:
-            return f"EXPIRED{at}: nobody decided in time. It is not done.", False
-        case ApprovalState.SUPERSEDED:
-            return "REPLACED: the plan changed after this was asked. Read the newer request.", False
-        case ApprovalState.WITHDRAWN:
-            return f"WITHDRAWN: {run.why or 'it was over first'}. It is not done.", False
-        case ApprovalState.OPEN if incident.over or run.status is not StepStatus.AWAITING_APPROVAL:
-            return f"CLOSED: {incident.id} is {standing.spoken(incident.status)}, nothing is asked any more.", False
-        case ApprovalState.OPEN:
-            return "APPROVAL NEEDED: nothing of this happens without it.", True
-    assert_never(approval.state)
-
-
-def _plan(incident: Incident, step: str) -> list[Block]:
-    run = incident.steps[step]
-    action, playbook = registry().get(run.action), incident.frozen.playbook
-    about = " ".join((action.__doc__ or "").split()).partition(". ")[0] if action else ""
-    of = f" Playbook: {line(playbook.description, 300)}" if playbook and playbook.description else ""
-    targets = [
-        f"• {code(call.plan.target, 200)} through {code(call.plan.system, 60)}{_parameters(call.plan.params)}"
-        for call in run.calls.values()
-    ]
-    intent = f"*Intent:* {code(run.action, 60)}{f', {line(about, 300)}' if about else ''}.{of}"
-    return [
-        kit.section(intent),
-        *kit.listing(f"Scope, frozen: {len(targets)} target{'s' if len(targets) != 1 else ''}", targets, 10),
-        kit.section(f"*Impact:* {_impact(incident, step)}\n*Rollback:* {_rollback(incident, step)}"),
-    ]
-
-
-def _parameters(params: Mapping[str, Any]) -> str:
-    """What the call carries beyond its target, as JSON."""
-    shown = json.dumps(dict(params), sort_keys=True, ensure_ascii=False, default=str)
-    return f" {code(shown, 240)}" if params else ""
-
-
-def _impact(incident: Incident, step: str) -> str:
-    run, spec = incident.steps[step], incident.spec(step)
-    kinds = sorted({call.plan.target.partition(":")[0] for call in run.calls.values()})
-    who = entities(plain(incident.begun.agent_uid, 80)) or "no named agent"
-    what = f"{'cuts off' if is_held(incident, run) else 'changes'} {line(', '.join(kinds), 120) or 'nothing'} of {who}"
-    lasts = "; stays in force until a person releases it" if is_held(incident, run) else ""
-    return what + lasts + ("; *cannot be undone*" if spec.irreversible else "")
-
-
-def _rollback(incident: Incident, step: str) -> str:
-    run, spec = incident.steps[step], incident.spec(step)
-    if spec.rollback:
-        names = ", ".join(spec.rollback.arguments)
-        return f"{code(spec.rollback.uses, 60)}{f' with {line(names, 200)}' if names else ''}"
-    if is_held(incident, run) and incident.frozen.catalogue.undoable(run.action):
-        return "a release restores what stood before"
-    return "*none*"
-
-
-def _policy(incident: Incident, approval: Approval) -> Iterator[str]:
-    playbook = incident.frozen.playbook
-    if playbook:
-        yield f"playbook {plain(playbook.id, 60)} {plain(playbook.version, 20)} ({playbook.hash[:12]})"
-    yield f"plan {approval.hash[:12]}"
-    yield f"request {plain(approval.request, 60)}, asked {moment(incident, approval.asked_at)}"

@@ -483,7 +483,7 @@ def test_a_request_shows_what_became_of_it() -> None:
     old = replace(next(iter(state.approvals.values())), request="INC-7/0.9", state=ApprovalState.SUPERSEDED)
     replaced = VOICE.approval(state, old)
     check(replaced)
-    assert "REPLACED: the plan changed" in shown(replaced)
+    assert "SUPERSEDED: the plan changed" in shown(replaced)
     assert "Scope" not in shown(replaced)  # the targets in the state are the newer request's
 
 
