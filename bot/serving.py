@@ -8,8 +8,10 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import aiohttp
+from slack_bolt.async_app import AsyncApp
 from slack_sdk.errors import SlackClientError
 
 from bot.adapters.oidc import Issuer
@@ -17,8 +19,10 @@ from bot.adapters.sqs import Queue
 from bot.config import Config, SecretRef
 from bot.config.connections import AwsConnection
 from bot.config.settings import Slack
+from bot.domain.source import SourceRules
 from bot.engine.engine import Engine
 from bot.errors import ConfigError
+from bot.slack.alerts import AlertMessages
 from bot.slack.app import asgi, build_app, socket
 from bot.web.app import application
 from bot.web.doors import Doors
@@ -34,6 +38,7 @@ FIRST_CONNECT = 5.0  # seconds that a start waits for Slack; alerts must not wai
 AGAIN = (1.0, 30.0)  # seconds between tries, at first and at most
 
 Secret = Callable[[SecretRef], str]
+Hears = Callable[[AsyncApp], object]  # makes an app hear alerts too
 
 
 @contextmanager
@@ -46,10 +51,11 @@ def serving(bot: Bot) -> Iterator[App]:
         engine = bot.engine
         metrics = Metrics(engine)
         intake = Intake(engine, source_secrets(bot.config, secret), metrics)
-        queues = Queues(_queues(bot.config, secret, intake, engine, metrics))
+        queues = Queues(_queues(bot.config, secret, intake))
+        heard = partial(AlertMessages, sources=_rules(bot.config), intake=intake)
         slack = bot.config.settings.slack
-        mounted = _over_http(engine, slack, secret) if slack else None
-        ear = _over_socket(engine, slack, secret) if slack else None
+        mounted = _over_http(engine, slack, secret, heard) if slack else None
+        ear = _over_socket(engine, slack, secret, heard) if slack else None
         engine.start()
         stack.callback(engine.stop)
         queues.start()
@@ -66,10 +72,11 @@ def serving(bot: Bot) -> Iterator[App]:
             metrics,
             slack=mounted,
             faults=lambda: (*queues.faults(), *faults()),
+            troubles=queues.troubles,
         )
 
 
-def _queues(config: Config, secret: Secret, intake: Intake, engine: Engine, metrics: Metrics) -> dict[str, QueueReader]:
+def _queues(config: Config, secret: Secret, intake: Intake) -> dict[str, QueueReader]:
     readers: dict[str, QueueReader] = {}
     for name, source in config.sources.items():
         if not source.queue:
@@ -85,8 +92,12 @@ def _queues(config: Config, secret: Secret, intake: Intake, engine: Engine, metr
             role=made.role_arn or None,
             external_id=secret(made.external_id) if made.external_id else None,
         )
-        readers[name] = QueueReader(name, queue, intake, engine, metrics)
+        readers[name] = QueueReader(name, queue, intake)
     return readers
+
+
+def _rules(config: Config) -> dict[str, SourceRules]:
+    return {name: source.rules for name, source in config.sources.items()}
 
 
 def _tokens(engine: Engine) -> Issuer | None:
@@ -99,27 +110,28 @@ def _tokens(engine: Engine) -> Issuer | None:
 # Slack ----------------------------------------------------------------------------------------------------------
 
 
-def _over_http(engine: Engine, slack: Slack, secret: Secret) -> App | None:
+def _over_http(engine: Engine, slack: Slack, secret: Secret, heard: Hears) -> App | None:
     if slack.signing_secret is None:
         return None
     signing_secret = secret(slack.signing_secret)
-    return asgi(
-        build_app(engine, bot_token=secret(slack.bot_token), signing_secret=signing_secret, base_url=slack.api_url)
-    )
+    app = build_app(engine, bot_token=secret(slack.bot_token), signing_secret=signing_secret, base_url=slack.api_url)
+    heard(app)
+    return asgi(app)
 
 
-def _over_socket(engine: Engine, slack: Slack, secret: Secret) -> Ear | None:
+def _over_socket(engine: Engine, slack: Slack, secret: Secret, heard: Hears) -> Ear | None:
     if slack.app_token is None:
         return None
-    return Ear(engine, slack, secret(slack.bot_token), secret(slack.app_token))
+    return Ear(engine, slack, secret(slack.bot_token), secret(slack.app_token), heard)
 
 
 class Ear:
     """Socket Mode in a thread and event loop of its own, so that neither a slow Slack nor a storm of alerts is felt on
     the other side. It keeps trying: a bot that cannot reach Slack still contains, and pages by other ways."""
 
-    def __init__(self, engine: Engine, slack: Slack, bot_token: str, app_token: str) -> None:
+    def __init__(self, engine: Engine, slack: Slack, bot_token: str, app_token: str, heard: Hears) -> None:
         self._engine, self._slack, self._bot_token, self._app_token = engine, slack, bot_token, app_token
+        self._heard = heard
         self._thread = threading.Thread(target=self._run, name="slack", daemon=True)
         self._connected = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -150,6 +162,7 @@ class Ear:
     async def _listen(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         app = build_app(self._engine, bot_token=self._bot_token, base_url=self._slack.api_url)
+        self._heard(app)
         handler = socket(app, self._app_token, self._slack.api_url)
         wait, longest = AGAIN
         while not self._stopping.is_set() and not self._connected.is_set():

@@ -22,7 +22,7 @@ from bot.domain.outcome import Grade
 from bot.domain.playbook import Call, Playbook, Step
 from bot.domain.source import ANY
 from bot.errors import ConfigError
-from bot.sources import generic
+from bot.sources import generic, slack
 
 if TYPE_CHECKING:
     from bot.config import Config
@@ -172,8 +172,26 @@ def _sources(config: Config) -> Iterator[Problem]:
         if rules.kind == "generic":
             for problem in generic.problems(rules.field_map):
                 yield Problem("sources.yaml", f"the map of {rules.name!r}: {problem}.")
+        if rules.kind == "slack":
+            for problem in slack.problems(rules):
+                yield Problem("sources.yaml", f"the map of {rules.name!r}: {problem}.")
+            if config.settings.slack is None and config.settings.mode != "sandbox":
+                yield Problem("sources.yaml", f"{rules.name!r} listens to Slack, and firedoor.yaml has no 'slack'.")
+            if rules.may_contain:
+                yield Problem(
+                    "sources.yaml",
+                    f"{rules.name!r} may contain: whoever can make its app post there cuts agents off.",
+                    "Leave may_contain out where the app posts what people write.",
+                    blocking=False,
+                )
         if source.queue:
             yield from _connection(config, source.connection, AwsConnection, f"sources.yaml: {rules.name}")
+    heard: dict[tuple[str, str], str] = {}
+    for source in config.sources.values():
+        for pair in ((channel, app) for channel in source.rules.channels for app in source.rules.apps):
+            if (other := heard.setdefault(pair, source.rules.name)) != source.rules.name:
+                names = f"{other!r} and {source.rules.name!r}"
+                yield Problem("sources.yaml", f"{names} both take what {pair[1]} writes in {pair[0]}.")
     made = {rule.type for rule in config.classification} | {
         type for source in config.sources.values() for type in source.rules.types if type != ANY
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,8 @@ from bot.domain.classification import Rule
 from bot.domain.source import ANY, Auth, SourceRules
 from bot.domain.view import AGENT, ALERT_WITH_TEXT
 
-KINDS = ("guardduty", "securityhub", "alertmanager", "grafana", "falco", "opa", "generic")
+KINDS = ("guardduty", "securityhub", "alertmanager", "grafana", "falco", "opa", "generic", "slack")
+_CHANNEL, _APP = re.compile(r"[CG][A-Z0-9]{2,20}"), re.compile(r"[AB][A-Z0-9]{2,20}")
 SEVERITIES = {severity.name.lower(): severity for severity in Severity}
 
 
@@ -38,20 +40,26 @@ def load_sources(path: Path, problems: Problems) -> tuple[dict[str, Source], tup
 
 
 def _source(name: str, section: Section) -> Source | None:
+    reader = section.text("kind", choices=KINDS)
     with section.section("auth", f"the auth of {name!r}") as auth:
-        kind = Auth(auth.text("kind", choices=list(Auth)))
+        kind = Auth(auth.text("kind", Auth.SLACK if reader == "slack" else None, choices=list(Auth)) or Auth.NONE)
         secrets = [auth.secret("secret"), auth.secret("previous_secret")]
         auth_header, timestamp_header = auth.text("header", ""), auth.text("timestamp_header", "")
-        if (secrets[0] is not None) == (kind in (Auth.SQS, Auth.NONE)):
+        if (secrets[0] is not None) == (kind in (Auth.SQS, Auth.SLACK, Auth.NONE)):
             auth.report("", f"auth {kind.value} {'takes no' if secrets[0] else 'needs a'} 'secret'.")
     queue, connection = section.text("queue", ""), section.text("connection", "aws")
     if (kind is Auth.SQS) != bool(queue):
         section.report("queue", "'queue' and auth kind sqs belong together.")
-    reader = section.text("kind", choices=KINDS)
-    maps = section.section("map")
+    if (kind is Auth.SLACK) != (reader == "slack"):
+        section.report("auth", "kind slack and auth kind slack belong together.", "Leave 'auth' out.")
+    channels, apps = _heard(section, reader)
+    maps, looked_for = section.section("map"), section.section("patterns")
     field_map = {key: maps.text(key) for key in maps.entries()}
-    if bool(field_map) != (reader == "generic"):
-        section.report("map", f"a field map belongs to kind generic; {name!r} is {reader}.")
+    patterns = {key: looked_for.text(key) for key in looked_for.entries()}
+    if bool(field_map) != (reader == "generic") and reader != "slack":
+        section.report("map", f"a field map belongs to the kinds generic and slack; {name!r} is {reader}.")
+    if patterns and reader != "slack":
+        section.report("patterns", f"patterns belong to kind slack; {name!r} is {reader}.")
     words = section.section("severity")
     severity_map = {word: int(SEVERITIES[words.text(word, choices=SEVERITIES)]) for word in words.entries()}
     may_contain = section.flag("may_contain")
@@ -70,9 +78,30 @@ def _source(name: str, section: Section) -> Source | None:
         may_contain=may_contain and kind is not Auth.NONE,
         severity_map=severity_map,
         field_map=field_map,
+        patterns=patterns,
+        channels=channels,
+        apps=apps,
         product=section.text("product", ""),
     )
     return Source(rules, tuple(secret for secret in secrets if secret), queue, connection if queue else "")
+
+
+def _heard(section: Section, reader: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The channels and apps of a source of kind slack."""
+    if reader != "slack":
+        if "slack" in section:
+            section.report("slack", f"'slack' belongs to kind slack; this is {reader}.")
+        return (), ()
+    with section.section("slack") as slack:
+        found = slack.texts("channels"), slack.texts("apps")
+        for key, values, form in zip(("channels", "apps"), found, (_CHANNEL, _APP), strict=True):
+            like = "C0123456789" if key == "channels" else "A0123456789, or a bot's B0123456789"
+            if not values:
+                slack.report(key, f"{key!r} names none, so no message would ever count.", f"Write ids like {like}.")
+            for value in values:
+                if not form.fullmatch(value):
+                    slack.report(key, f"{value!r} is no id of a Slack {key[:-1]}.", f"Write it like {like}.")
+        return found
 
 
 def _rule(node: Node, problems: Problems) -> Rule | None:

@@ -19,6 +19,7 @@ class Auth(StrEnum):
     HMAC_HEX = "hmac_hex"  # hex HMAC-SHA256 of the body (`sha256=` allowed), or of `timestamp.body`
     GRAFANA = "grafana"  # hex HMAC-SHA256 of the body, or of `timestamp:body`
     SQS = "sqs"  # IAM decides who may write to the queue; nothing is taken over HTTP
+    SLACK = "slack"  # Slack names the app that wrote a message; nothing is taken over HTTP
     NONE = "none"  # anybody who knows the address: it may propose and never contain
 
 
@@ -28,7 +29,7 @@ class SourceRules:
     `Alert.actors` to an agent asks `speaks_of` again, because an actor may lead to an agent the source may not name."""
 
     name: str  # as in sources.yaml; a part of the webhook's address
-    kind: str  # which reader: guardduty, securityhub, alertmanager, grafana, falco, opa, generic
+    kind: str  # which reader: guardduty, securityhub, alertmanager, grafana, falco, opa, generic, slack
     owner: str  # person id: the initiator of what its alerts ask for
     auth: Auth = Auth.NONE
     auth_header: str = ""  # bearer, hmac_hex, grafana: where the secret or signature stands; "" is the usual one
@@ -38,8 +39,11 @@ class SourceRules:
     max_severity: Severity = Severity.FATAL
     may_contain: bool = False
     severity_map: Mapping[str, int] = field(default_factory=dict)  # its own word or lower bound -> OCSF severity_id
-    field_map: Mapping[str, str] = field(default_factory=dict)  # generic: Alert field -> JMESPath
-    product: str = ""  # generic: what Alert.product says; "" is the source's name
+    field_map: Mapping[str, str] = field(default_factory=dict)  # generic, slack: Alert field -> JMESPath
+    patterns: Mapping[str, str] = field(default_factory=dict)  # slack: Alert field -> regular expression over the text
+    channels: tuple[str, ...] = ()  # slack: ids of the channels that it is heard in
+    apps: tuple[str, ...] = ()  # slack: ids of the apps (A...) or bots (B...) whose messages are alerts
+    product: str = ""  # generic, slack: what Alert.product says; "" is the source's name
 
     def __post_init__(self) -> None:
         if self.may_contain and self.auth is Auth.NONE:

@@ -15,7 +15,7 @@ from bot.domain.placement import clamp
 from bot.domain.redaction import Json
 from bot.domain.source import SourceRules
 from bot.errors import BadAlert
-from bot.sources import alertmanager, falco, generic, grafana, guardduty, opa, securityhub
+from bot.sources import alertmanager, falco, generic, grafana, guardduty, opa, securityhub, slack
 from bot.sources.fields import clean, identifier
 
 Reader = Callable[[Json, SourceRules], tuple[Alert, ...]]
@@ -29,6 +29,7 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         "guardduty": guardduty.read,
         "opa": opa.read,
         "securityhub": securityhub.read,
+        "slack": slack.read,
     }
 )
 

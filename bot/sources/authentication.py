@@ -40,6 +40,8 @@ def authenticate(
         return None
     if source.auth is Auth.SQS:
         raise NotAuthentic(f"source {source.name!r} is read from its queue: it takes nothing over HTTP")
+    if source.auth is Auth.SLACK:
+        raise NotAuthentic(f"source {source.name!r} is read from its Slack channels: it takes nothing over HTTP")
     if not good:
         raise NotAuthentic(f"source {source.name!r} has auth: {source.auth} and no secret: set one")
     if source.auth is Auth.BEARER:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 import jmespath
@@ -58,6 +59,12 @@ def problems(field_map: Mapping[str, str]) -> tuple[str, ...]:
         except (JMESPathError, ValueError, RecursionError) as error:
             found.append(f"{name}: not a JMESPath expression: {str(error).splitlines()[0]}")
     return tuple(sorted(found))
+
+
+def look(payload: Json, expression: str, source: SourceRules) -> Json:
+    """What one expression finds in a payload. Raises BadAlert where it does not apply."""
+    asked = replace(source, field_map={"text": expression})
+    return _Reader(payload, asked, source.product or source.name).look("text")
 
 
 def read(payload: Json, source: SourceRules) -> tuple[Alert, ...]:

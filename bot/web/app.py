@@ -37,10 +37,11 @@ def application(
     *,
     slack: App | None = None,
     faults: Callable[[], tuple[str, ...]] = tuple,
+    troubles: Callable[[], tuple[str, ...]] = tuple,
 ) -> App:
     """`slack` is mounted at /slack/events where the installation takes Slack over HTTP. `faults` of parts beside the
-    engine make the process unready."""
-    health = Health(engine, metrics, faults)
+    engine make the process unready, `troubles` are only told."""
+    health = Health(engine, metrics, faults, troubles)
     pages = acknowledge.AckPages(engine, ack_links)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -18,10 +18,17 @@ SCRAPE = 8.0  # seconds; Prometheus gives up after ten
 
 
 class Health:
-    """`faults` are those of parts beside the engine (queues, Slack)."""
+    """`faults` are those of parts beside the engine (queues, Slack): only a restart mends them. `troubles` mend
+    themselves, and another replica would have them too: the process stays ready, and says so."""
 
-    def __init__(self, engine: Engine, metrics: Metrics, faults: Callable[[], tuple[str, ...]] = tuple) -> None:
-        self._engine, self._faults = engine, faults
+    def __init__(
+        self,
+        engine: Engine,
+        metrics: Metrics,
+        faults: Callable[[], tuple[str, ...]] = tuple,
+        troubles: Callable[[], tuple[str, ...]] = tuple,
+    ) -> None:
+        self._engine, self._faults, self._troubles = engine, faults, troubles
         # Its own threads: a probe that hangs on the store must not take one from those who have work to do.
         pool = ThreadPoolExecutor(2, thread_name_prefix="health")
         self._store = _Question(pool, engine.store.database_now, PATIENCE)
@@ -31,7 +38,7 @@ class Health:
         return as_json(200, {"alive": True})
 
     async def ready(self) -> Answer:
-        """503 with the reasons, one a line an operator can act on."""
+        """503 with the reasons, one a line an operator can act on; what is degraded stands beside them."""
         reasons = [*self._engine.faults(), *self._faults()]
         waiting, most = self._engine.writer.waiting, self._engine.world.config.settings.intake.queue
         if waiting >= most:
@@ -42,7 +49,8 @@ class Health:
             reasons.append(self._engine.world.redactor.text(str(error)))
         except TimeoutError:
             reasons.append(f"store: no answer within {PATIENCE:.0f} s")
-        return as_json(503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
+        degraded = [self._engine.world.redactor.text(trouble) for trouble in self._troubles()]
+        return as_json(503 if reasons else 200, {"ready": not reasons, "reasons": reasons, "degraded": degraded})
 
     async def metrics(self) -> Answer:
         kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")

@@ -203,7 +203,8 @@ class Intake:
         return self._answers
 
     def _turn_away(self, source: SourceRules, error: TurnedAway) -> Answer:
-        log.info("a delivery was turned away", extra={"source": source.name, "status": error.status, "why": error.code})
+        known = {"source": source.name, "status": error.status, "why": error.code}
+        log.info("a delivery was turned away: %s: %s (%s)", source.name, error, error.code, extra=known)
         self._metrics.received(source.name, error.code)
         return turned_away(error)
 
@@ -222,6 +223,19 @@ class Intake:
         self._heard.add(delivery)
         future.add_done_callback(lambda done: None if done.exception() else self._count(source, done.result()))
         return future
+
+    def quarantine(self, source_name: str, reason: str, payload: bytes, id: str) -> Future[None]:
+        """Keeps what nobody could read, without secrets; the same `id` again changes nothing. Fails as `take`."""
+        log.error("what came from %s is in quarantine: %s", source_name, reason, extra={"id": id})
+        self._metrics.received(source_name, "quarantined")
+        body = self._engine.world.redactor.text(payload.decode("utf-8", "replace")).encode("utf-8", "replace")
+        return self._engine.submit(
+            lambda responder: responder.tx.quarantine(source_name, reason, body, responder.now, id), urgent=False
+        )
+
+    def turn_away(self, source_name: str, why: str) -> None:
+        """Counts what is no alert; `why` is a word of the code."""
+        self._metrics.received(source_name, why)
 
     def _read(self, source: SourceRules, body: bytes, encoding: str, id: str) -> Delivery:
         """Raises BadAlert."""

@@ -13,10 +13,8 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from bot.adapters.sqs import Message
-from bot.engine.engine import Engine
 from bot.errors import BadAlert, FiredoorError, SystemFailure
 from bot.web.intake import Intake
-from bot.web.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +37,9 @@ class Buffer(Protocol):
 class QueueReader:
     """Reads one source's queue from `start` to `stop`. Without `start` (tests, drills) `poll` reads it once."""
 
-    def __init__(self, source: str, queue: Buffer, intake: Intake, engine: Engine, metrics: Metrics) -> None:
-        self._source, self._queue, self._intake, self._engine = source, queue, intake, engine
-        self._metrics = metrics
+    def __init__(self, source: str, queue: Buffer, intake: Intake) -> None:
+        self._source, self._queue, self._intake = source, queue, intake
+        self.trouble = ""  # why the last batch could not be read or written; '' where it could
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"queue-{source}", daemon=True)
 
@@ -92,19 +90,11 @@ class QueueReader:
         try:
             return self._intake.take(self._source, message.body.encode("utf-8", "replace"), id)
         except BadAlert as error:
-            return self._quarantine(message, id, str(error))
+            return self._intake.quarantine(self._source, str(error), message.body.encode("utf-8", "replace"), id)
         except Exception as error:  # as above: told with the others' results
             failed: Future[Any] = Future()
             failed.set_exception(error)
             return failed
-
-    def _quarantine(self, message: Message, id: str, reason: str) -> Future[None]:
-        log.error("message %s of %s is in quarantine: %s", message.id, self._source, reason)
-        self._metrics.received(self._source, "quarantined")
-        body = self._engine.world.redactor.text(message.body).encode("utf-8", "replace")
-        return self._engine.submit(
-            lambda responder: responder.tx.quarantine(self._source, reason, body, responder.now, id), urgent=False
-        )
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -113,10 +103,13 @@ class QueueReader:
                 continue
             try:
                 self.poll(POLL)
+                self.trouble = ""
             except FiredoorError as error:
+                self.trouble = str(error)
                 log.warning("the queue of %s is left alone for %.0f s: %s", self._source, PAUSE, error)
                 self._stopping.wait(PAUSE)
             except Exception:  # the thread is this source's only ear: it must outlive any one message
+                self.trouble = "a batch failed inside: the log says where"
                 log.exception("a batch of %s failed", self._source)
                 self._stopping.wait(PAUSE)
 
@@ -138,3 +131,8 @@ class Queues:
     def faults(self) -> tuple[str, ...]:
         dead = [name for name, reader in self._readers.items() if not reader.alive]
         return tuple(f"the reader of the queue of {name} has stopped: restart this process" for name in dead)
+
+    def troubles(self) -> tuple[str, ...]:
+        """Queues that cannot be read now: they are tried again, and nothing in them is lost meanwhile."""
+        readers = self._readers.items()
+        return tuple(f"the queue of {name} is not read: {reader.trouble}" for name, reader in readers if reader.trouble)

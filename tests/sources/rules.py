@@ -26,12 +26,27 @@ FIELD_MAP = {
     "title": "name",
     "message": "cmdline",
 }
+SLACK = {
+    "auth": Auth.SLACK,
+    "channels": ("C0SIEM",),
+    "apps": ("A0SPLUNK", "B0LEGACY"),
+    "field_map": {"rule": "attachments[0].title", "text": "[text, attachments[0].text]"},
+    "patterns": {
+        "severity": r"Severity: (\w++)",
+        "agent": r"(?:host|agent)=([\w.-]++)",
+        "resolved": r"^RESOLVED",
+        "resources": r"arn:aws:[\w:/-]++",
+    },
+    "severity_map": {"page": 5},
+}
 
 
 def rules(kind: str, **changes: Any) -> SourceRules:
     given: dict[str, Any] = {"name": f"{kind}-prod", "kind": kind, "owner": "person-1", "auth": Auth.HMAC}
     if kind == "generic":
         given |= {"field_map": FIELD_MAP, "severity_map": CROWDSTRIKE, "product": "crowdstrike"}
+    if kind == "slack":
+        given |= SLACK
     return SourceRules(**given | changes)
 
 

@@ -17,7 +17,7 @@ from tests.web.desk import Desk, secret_of
 
 def test_a_process_is_alive_and_ready(desk: Desk):
     assert desk.ask("GET", "/healthz").json() == {"alive": True}
-    assert desk.ask("GET", "/readyz").json() == {"ready": True, "reasons": []}
+    assert desk.ask("GET", "/readyz").json() == {"ready": True, "reasons": [], "degraded": []}
     assert desk.ask("HEAD", "/readyz").content == b""
     assert desk.ask("POST", "/readyz").status_code == 405
 
@@ -53,6 +53,14 @@ def test_a_store_that_hangs_is_waited_for_by_one_thread(desk: Desk, monkeypatch:
         ]
     hanging.set()
     assert len(asked) == 1
+
+
+def test_a_queue_that_cannot_be_read_is_told_and_no_reason_to_take_the_process_out(desk: Desk):
+    parts = desk.engine, desk.intake, Doors(desk.engine, secret_of), desk.links, desk.metrics
+    desk.app = application(*parts, troubles=lambda: ("the queue of guardduty is not read: sqs: no answer",))
+    answer = desk.ask("GET", "/readyz")
+    assert (answer.status_code, answer.json()["ready"]) == (200, True)
+    assert answer.json()["degraded"] == ["the queue of guardduty is not read: sqs: no answer"]
 
 
 def test_alerts_incidents_pages_and_commits_are_counted(desk: Desk):

@@ -150,9 +150,10 @@ def test_a_thread_reads_on_through_faults_and_stops_when_it_is_told(live: Desk):
     queue.fault = Denied("sqs", "sqs:ReceiveMessage is not allowed")
     reading = Queues({"guardduty": _reader(live, queue)})
     reading.start()
-    _until(lambda: reading.faults() == ())
+    _until(lambda: reading.troubles() and reading.faults() == ())
+    assert "guardduty is not read: sqs: sqs:ReceiveMessage is not allowed" in reading.troubles()[0]
     queue.fault = None
-    _until(lambda: queue.is_empty and live.engine.store.reading())
+    _until(lambda: queue.is_empty and not reading.troubles())
     reading.stop()
     assert reading.faults() == ("the reader of the queue of guardduty has stopped: restart this process",)
     assert live.incident("INC-1")
@@ -167,7 +168,7 @@ def test_what_comes_during_a_stop_is_handed_back(desk: Desk):
 
 
 def _reader(desk: Desk, queue: SimQueue) -> QueueReader:
-    return QueueReader("guardduty", queue, desk.intake, desk.engine, desk.metrics)
+    return QueueReader("guardduty", queue, desk.intake)
 
 
 def _until(holds) -> None:
