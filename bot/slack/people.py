@@ -43,7 +43,7 @@ class Callers:
             raise Refused(
                 "identity_unknown",
                 "Slack does not say who you are right now, so nothing was done. Press again, or use the firedoor "
-                f"command line. ({_why(error)})",
+                f"command line. ({why_failed(error)})",
             ) from error
         # The click's own team decides: for a click out of a shared channel Bolt's context names ours.
         if not _one_of_us(info, str(user.get("team_id") or ""), team, enterprise):
@@ -80,7 +80,7 @@ def _one_of_us(info: Mapping[str, Any], clicked_in: str, team: str, enterprise: 
     return bool(team) and clicked_in == team and info.get("team_id") == team
 
 
-def _why(error: BaseException) -> str:
+def why_failed(error: BaseException) -> str:
     """Slack's own code where it gave one; an outage answers with a page of text."""
     data = getattr(getattr(error, "response", None), "data", None)
     return str(data["error"]) if isinstance(data, dict) and "error" in data else type(error).__name__
