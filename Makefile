@@ -5,13 +5,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help drill test check bench soak lock
+.PHONY: help run drill test check bench soak lock
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
 
 drill: $(INSTALLED) ## Play an incident from alert to postmortem in virtual time; the report goes to out/drill/
 	@$(BIN)/firedoor drill --out out/drill
+
+run: $(INSTALLED) ## Serve a sandbox: simulated systems, and a workspace in your browser in place of Slack
+	@$(BIN)/firedoor serve --sandbox
 
 test: $(INSTALLED) ## Lint, format, types, tests. FIREDOOR_SEED=N repeats a run
 	$(BIN)/ruff check

@@ -63,13 +63,16 @@ def exit_of(error: FiredoorError) -> Exit:
     return Exit.FOUND
 
 
+def usual_folder() -> Path:
+    return Path(os.environ.get(CONFIG_VARIABLE, "."))
+
+
 def with_config(parser: ArgumentParser) -> None:
-    default = Path(os.environ.get(CONFIG_VARIABLE, "."))
     parser.add_argument(
         "--config",
         metavar="DIR",
         type=Path,
-        default=default,
+        default=usual_folder(),
         help=f"the configuration folder (${CONFIG_VARIABLE}, else the current one)",
     )
 

@@ -50,7 +50,7 @@ def init(asked: Namespace) -> int:
         settings = folder / "firedoor.yaml"
         text = settings.read_text("utf-8")
         settings.write_text(text.replace("install: example\n", f"install: {name}\n", 1), "utf-8")
-        _make_keys(folder / "keys")
+        make_keys(folder / "keys")
     except OSError as error:
         raise ConfigError(str(error.filename or folder), f"cannot be written: {error.strerror}.") from error
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in there):
@@ -65,11 +65,12 @@ def _install_name(folder: Path) -> str:
     return name if INSTALL.fullmatch(name) else "firedoor"
 
 
-def _make_keys(folder: Path) -> None:
+def make_keys(folder: Path) -> None:
     from bot.store import Signer  # here: the store takes half a second to load, and check needs none of it
 
     folder.mkdir(mode=0o700)
-    Signer.generate(folder / "record.pem")
+    for name in ("record.pem", "ledger.pem"):
+        Signer.generate(folder / name)
     for name in ("artefacts.key", "salt.key"):
         made = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(made, "wb") as file:

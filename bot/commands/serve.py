@@ -3,51 +3,98 @@
 from __future__ import annotations
 
 import logging
+import os
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
-from bot.commands.command import Command, Exit, Usage, with_config
+from bot.commands.command import CONFIG_VARIABLE, Command, Exit, Usage, usual_folder
 from bot.commands.terminal import say
-from bot.config import load, resolve
+from bot.config import EXAMPLE, Config, load, resolve
 from bot.config.secrets import references
 from bot.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
+DATA = Path("out/sandbox")
+
 
 def serve(asked: Namespace) -> int:
+    port = asked.port
+    if port is not None and not 0 <= port <= 65_535:
+        raise Usage(f"{port} is no port.")
+    logging.getLogger("bot").setLevel(logging.DEBUG if getattr(asked, "verbose", False) else logging.INFO)
+    if not asked.sandbox and (asked.keep or asked.data != DATA):
+        raise Usage("--keep and --data belong to --sandbox.")
+    return _sandbox(asked) if asked.sandbox else _live(asked)
+
+
+def _live(asked: Namespace) -> int:
     # Here: these bring every client library, which no other command should wait for.
     from bot import wiring
     from bot.adapters.logs import Redacting
     from bot.serving import serving
     from bot.web import server
 
-    config = load(asked.config)
+    folder = asked.config or usual_folder()
+    config = load(folder)
     settings = config.settings
     if settings.mode != "live":
-        hint = "Set mode: live when your systems are connected; until then: firedoor drill"
-        raise ConfigError(f"{asked.config}/firedoor.yaml", f"mode is {settings.mode}; serve is for live.", hint)
+        hint = "Set mode: live when your systems are connected; until then: firedoor serve --sandbox, or firedoor drill"
+        raise ConfigError(f"{folder}/firedoor.yaml", f"mode is {settings.mode}; serve is for live.", hint)
     port = settings.port if asked.port is None else asked.port
-    if not 0 <= port <= 65_535:
-        raise Usage(f"{port} is no port.")
-    logging.getLogger("bot").setLevel(logging.DEBUG if getattr(asked, "verbose", False) else logging.INFO)
-    bot = wiring.build(asked.config, config)
+    bot = wiring.build(folder, config)
     for handler in logging.getLogger().handlers:
         handler.addFilter(Redacting(bot.redactor))
     for where, ref in references(config):
         try:
-            resolve(ref, asked.config)
+            resolve(ref, folder)
         except ConfigError as error:  # no reason not to start: the other systems are needed all the more
             # Not `env:A_SECRET: ...`: what follows would be taken for its value and redacted.
             log.warning("%s (%s) is missing: %s %s", where, ref, error.problem, error.hint)
-    about = f"{settings.install}, {len(config.agents.agents)} agents, {len(config.playbooks)} playbooks"
     with serving(bot) as app:
-        server.serve(app, settings.host, port, ready=lambda url: say(f"firedoor is ready at {url} ({about})"))
+        server.serve(app, settings.host, port, ready=lambda url: _ready(url, config))
     return Exit.OK
 
 
+def _sandbox(asked: Namespace) -> int:
+    from bot.embedded import HOST, sandbox  # here: as above
+    from bot.serving import serving
+    from bot.web import server
+
+    folder = asked.config or EXAMPLE
+    config = load(folder)
+    with sandbox(config, folder, asked.data, port=asked.port or 0, keep=asked.keep, environ=os.environ) as embedded:
+
+        def ready(url: str) -> None:
+            _ready(url, config)
+            say("SANDBOX, not Slack: simulated systems and people. Open this in a browser on this machine:")
+            say(embedded.page)
+
+        with serving(embedded.bot) as app:
+            server.serve(app, HOST, embedded.port, ready)
+    return Exit.OK
+
+
+def _ready(url: str, config: Config) -> None:
+    about = f"{config.settings.install}, {len(config.agents.agents)} agents, {len(config.playbooks)} playbooks"
+    say(f"firedoor is ready at {url} ({about})")
+
+
 def _arguments(parser: ArgumentParser) -> None:
-    with_config(parser)
+    parser.add_argument(
+        "--config",
+        metavar="DIR",
+        type=Path,
+        help=f"the configuration folder (${CONFIG_VARIABLE}, else the current one; with --sandbox the shipped one)",
+    )
     parser.add_argument("--port", metavar="N", type=int, help="instead of listen.port of firedoor.yaml; 0: a free one")
+    parser.add_argument(
+        "--sandbox", action="store_true", help="with simulated systems and a Slack of its own, in a page"
+    )
+    parser.add_argument(
+        "--data", metavar="DIR", type=Path, default=DATA, help=f"the sandbox's record (default: {DATA})"
+    )
+    parser.add_argument("--keep", action="store_true", help="go on with the sandbox's last record")
 
 
 COMMANDS = (
@@ -55,7 +102,9 @@ COMMANDS = (
         "serve",
         "run the bot",
         "Runs the bot: alerts over HTTP and SQS, people over Slack, links and the command line. /healthz, /readyz and\n"
-        "/metrics say how it is. SIGTERM or SIGINT end it: what is under way is finished or handed to its peers.",
+        "/metrics say how it is. SIGTERM or SIGINT end it: what is under way is finished or handed to its peers.\n"
+        "With --sandbox nothing outside this machine is touched: the simulated estate of the drills, and a workspace\n"
+        "in the browser in place of Slack. It refuses to start beside the token of a real workspace.",
         "firedoor serve --config /etc/firedoor",
         serve,
         _arguments,

@@ -19,6 +19,7 @@ from bot.domain.record import Entry, Status
 from bot.domain.redaction import redact, redact_text
 from bot.domain.timeline import Line, narrate
 from bot.drill.scenario import Finding, Move, Scenario
+from bot.drill.siem import faults_of
 from bot.engine import verbs
 from bot.engine.engine import Engine
 from bot.engine.intake import Receipt, receive
@@ -26,7 +27,6 @@ from bot.errors import ConfigError, Refused, Unavailable
 from bot.sandbox.chat import Posted, SimChat
 from bot.sandbox.clock import SimClock
 from bot.sandbox.estate import Estate
-from bot.sandbox.faults import Faults
 from bot.sources import read
 
 Progress = Callable[[Line], None]
@@ -123,14 +123,8 @@ class Rehearsal:
         self.attempts.append(Attempt(self.clock.now(), tuple(self.estate.alive(agent))))
 
     def _break(self, system: str, times: int, why: str) -> None:
-        estate = self.estate
-        faults: dict[str, Faults] = {"slack": self.chat.faults}
-        faults |= {name: vault.faults for name, vault in estate.vaults.items()}
-        faults |= {name: aws.faults for name, aws in estate.aws.items()}
-        faults |= {name: gateway.faults for name, gateway in estate.gateways.items()}
-        if system not in faults:
-            raise ConfigError(system, "no system of this name can fail in a drill.", f"There is: {', '.join(faults)}.")
-        faults[system].add("*", Unavailable(system, why), times)
+        faults = self.chat.faults if system == "slack" else faults_of(self.estate, system)
+        faults.add("*", Unavailable(system, why), times)
 
     # People -----------------------------------------------------------------------------------------------------
 

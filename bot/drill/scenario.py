@@ -27,24 +27,34 @@ class Deed:
 @dataclass(frozen=True, slots=True)
 class Finding:
     """An alert: received `at` after the start, about something that happened `ago` before that. `stamp`: where in the
-    payload that time goes, as dotted paths."""
+    payload that time goes, as dotted paths; `identity`: where its id stands."""
 
     at: timedelta
     ago: timedelta
     source: str
     payload: Mapping[str, Any]
     stamp: tuple[str, ...] = ("timestamp",)
+    identity: str = "id"
 
-    def stamped(self, now: datetime) -> dict[str, Any]:
-        """The payload as its source would have sent it now. Raises KeyError for a path that leads nowhere."""
+    def stamped(self, now: datetime, suffix: str = "") -> dict[str, Any]:
+        """The payload as its source would have sent it now; with a `suffix`, as another finding of the same kind.
+        Raises KeyError for a path that leads nowhere."""
         payload: dict[str, Any] = copy.deepcopy(dict(self.payload))
         for path in self.stamp:
-            *way, last = path.split(".")
-            place: Any = payload
-            for key in way:
-                place = place[int(key)] if isinstance(place, list) else place[key]
+            place, last = _place(payload, path)
             place[last] = (now - self.ago).isoformat()
+        if suffix:
+            place, last = _place(payload, self.identity)
+            place[last] = f"{place[last]}-{suffix}"
         return payload
+
+
+def _place(payload: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
+    *way, last = path.split(".")
+    place: Any = payload
+    for key in way:
+        place = place[int(key)] if isinstance(place, list) else place[key]
+    return place, last
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +139,7 @@ def _finding(node: Node, problems: Problems) -> Finding:
             plain = {}
         ago = section.duration("ago", timedelta(0)) or timedelta(0)
         stamp = tuple(section.texts("stamp", ("timestamp",)))
-        return Finding(_at(section), ago, section.text("source"), plain, stamp)
+        return Finding(_at(section), ago, section.text("source"), plain, stamp, section.text("identity", "id"))
 
 
 def _move(node: Node, problems: Problems) -> Move:

@@ -41,6 +41,44 @@ def test_serve_says_when_it_is_ready_and_ends_gracefully(live: Path) -> None:
     assert "of-this-test" not in err
 
 
+def test_a_sandbox_is_served_with_its_page_and_its_own_siem(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "bot", "serve", "--sandbox", "--data", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout
+            said = [process.stdout.readline() for _ in range(3)]
+            page = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/#([0-9a-f]{32})\n", said[2])
+            assert "firedoor is ready at http://127.0.0.1:" in said[0]
+            assert "SANDBOX, not Slack" in said[1]
+            assert page, said
+            _use(page[1], page[2])
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+
+
+def _use(url: str, secret: str) -> None:
+    with httpx.Client(base_url=url, headers={"authorization": f"Bearer {secret}"}, trust_env=False) as workspace:
+        assert "text/html" in workspace.get("/").headers["content-type"]
+        shelf = workspace.post("/sandbox/extras/alerts", json={}).json()["alerts"]
+        assert {alert["name"] for alert in shelf} == {"dropped-table", "leaked-key", "unknown-alert"}
+        told = []
+        for name in ("dropped-table", "dropped-table", "unknown-alert", "leaked-key"):
+            sent = workspace.post("/sandbox/extras/alert", json={"name": name}).json()
+            told += [(alert["status"], alert["incident"]) for alert in sent["alerts"]]
+        assert told == [("opened", "INC-1"), ("repeated", "INC-1"), ("opened", "INC-2"), ("opened", "INC-3")]
+        code = workspace.post("/sandbox/extras/code", json={"user": "U0SRE1"}).json()
+        assert re.fullmatch(r"\d{6}", code["code"])
+
+
 def test_only_live_is_served(firedoor: Firedoor, folder: Path) -> None:
     for mode in ("sandbox", "tabletop"):
         edit(folder / "firedoor.yaml", lambda body, mode=mode: body.update(mode=mode))  # type: ignore[misc]  # a default
