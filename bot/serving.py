@@ -22,6 +22,7 @@ from bot.config.settings import Slack
 from bot.domain.source import SourceRules
 from bot.engine.engine import Engine
 from bot.errors import ConfigError
+from bot.ledger.rounds import Rounds
 from bot.slack.alerts import AlertMessages
 from bot.slack.app import asgi, build_app, socket
 from bot.web.app import application
@@ -30,7 +31,7 @@ from bot.web.http import App
 from bot.web.intake import Intake, source_secrets
 from bot.web.metrics import Metrics
 from bot.web.queues import QueueReader, Queues
-from bot.wiring import Bot
+from bot.wiring import Bot, sealer
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,10 @@ def serving(bot: Bot) -> Iterator[App]:
         if ear:
             ear.start()
             stack.callback(ear.stop)
+        books = _books(bot)
+        if books:
+            books.start()
+            stack.callback(books.stop)
         faults = ear.faults if ear else tuple
         yield application(
             engine,
@@ -72,8 +77,14 @@ def serving(bot: Bot) -> Iterator[App]:
             metrics,
             slack=mounted,
             faults=lambda: (*queues.faults(), *faults()),
-            troubles=queues.troubles,
+            troubles=lambda: (*queues.troubles(), *(books.troubles() if books else ())),
         )
+
+
+def _books(bot: Bot) -> Rounds | None:
+    made = bot.config.settings.ledger
+    keeper = sealer(bot.config, bot.folder, bot.store, bot.secret, bot.engine.world.replica)
+    return Rounds(keeper, made.every) if keeper and made else None
 
 
 def _queues(config: Config, secret: Secret, intake: Intake) -> dict[str, QueueReader]:

@@ -41,6 +41,7 @@ from bot.config.connections import (
     VaultConnection,
     WebhookConnection,
 )
+from bot.config.ledger import Place
 from bot.domain.redaction import SHORTEST, Redactor
 from bot.drill.rehearsal import Rehearsal
 from bot.drill.scenario import Scenario
@@ -48,6 +49,9 @@ from bot.engine.engine import Engine
 from bot.engine.rulebook import Rulebook
 from bot.engine.world import World
 from bot.errors import ConfigError
+from bot.ledger.log import Log
+from bot.ledger.sealer import Sealer
+from bot.ledger.shelf import Bucket, Folder, Shelf
 from bot.ports import AwsAccount, Chat, Clock, Endpoint, Evidence, Gateway, Pager, Ports, Vault
 from bot.sandbox.aws import SimEvidence
 from bot.sandbox.chat import SimChat
@@ -353,11 +357,15 @@ def _evidence(config: Config, folder: Path, clock: Clock, secret: Callable[[Secr
     store = config.settings.evidence
     if store.kind == "folder":
         return FolderEvidence(_under(folder, store.path), clock)
-    made = config.settings.connections.get(store.connection)
+    return BucketEvidence(_aws_api(config, store.connection, "evidence", secret), store.bucket, store.prefix)
+
+
+def _aws_api(config: Config, connection: str, of: str, secret: Callable[[SecretRef], str]) -> AwsApi:
+    made = config.settings.connections.get(connection)
     if not isinstance(made, AwsConnection):
-        raise ConfigError("firedoor.yaml", f"evidence.connection {store.connection!r} is no aws connection.")
-    api = AwsApi(
-        system=store.connection,
+        raise ConfigError("firedoor.yaml", f"{of}.connection {connection!r} is no aws connection.")
+    return AwsApi(
+        system=connection,
         account=made.account,
         region=made.region,
         endpoint_url=made.endpoint_url or None,
@@ -365,7 +373,42 @@ def _evidence(config: Config, folder: Path, clock: Clock, secret: Callable[[Secr
         external_id=secret(made.external_id) if made.external_id else None,
         read_timeout=made.timeout,
     )
-    return BucketEvidence(api, store.bucket, store.prefix)
+
+
+# The ledger -----------------------------------------------------------------------------------------------------
+
+
+def sealer(
+    config: Config, folder: Path, store: Store, secret: Callable[[SecretRef], str], replica: str
+) -> Sealer | None:
+    """None where no ledger is configured. Raises ConfigError where its key cannot be read."""
+    made = config.settings.ledger
+    if made is None:
+        return None
+    shelf = ledger_shelf(config, folder, made.place, secret)
+    anchors = ledger_shelf(config, folder, made.anchors, secret)
+    log = Log(shelf, ledger_origin(config), ledger_signer(config, folder).private)
+    return Sealer(store, log, shelf, anchors, replica, made.retain)
+
+
+def ledger_origin(config: Config) -> str:
+    """What the log is called: its mode is a part of its name, and so of every signature under it."""
+    settings = config.settings
+    named = settings.ledger.origin if settings.ledger else ""
+    return f"{named or f'firedoor/{settings.install}'}/{settings.mode}"
+
+
+def ledger_signer(config: Config, folder: Path) -> Signer:
+    ref = config.settings.keys.ledger
+    if ref is None or ref.scheme != "file":
+        raise ConfigError(f"{folder}/firedoor.yaml", "keys.ledger must be a file:PATH.", "firedoor init writes one.")
+    return Signer.load(_under(folder, ref.name))
+
+
+def ledger_shelf(config: Config, folder: Path, place: Place, secret: Callable[[SecretRef], str]) -> Shelf:
+    if place.path:
+        return Folder(_under(folder, place.path))
+    return Bucket(_aws_api(config, place.connection, "ledger", secret), place.bucket, place.prefix)
 
 
 def _headers(headers: Mapping[str, SecretRef], secret: Callable[[SecretRef], str]) -> Callable[[], Mapping[str, str]]:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from bot import __version__
-from bot.commands import catalogue, drill, folder, incident, plan, serve, verbs
+from bot.commands import catalogue, drill, folder, incident, ledger, plan, serve, verbs
 from bot.commands.command import MEANING, Command, exit_of
 from bot.commands.terminal import plain
 from bot.config import ConfigErrors
@@ -24,11 +24,13 @@ COMMANDS: tuple[Command, ...] = (
     *drill.COMMANDS,
     *incident.COMMANDS,
     *verbs.COMMANDS,
+    *ledger.COMMANDS,
     *catalogue.COMMANDS,
 )
 GROUPS = {
     "incident": "read incidents, and speak to them as a person",
     "quarantine": "payloads that no source could read",
+    "ledger": "the sealed record, for auditors",
     "actions": "what playbooks can do",
 }
 EXIT_CODES = "exit codes:\n" + "\n".join(f"  {code:d}  {meaning}" for code, meaning in MEANING.items())

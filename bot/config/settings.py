@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bot.config.connections import Connection, read_connection
+from bot.config.ledger import Ledger, read_ledger
 from bot.config.reading import Problems, Section, file_section
 from bot.config.secrets import SecretRef
 from bot.domain.alert import Sev
@@ -53,8 +54,8 @@ class EvidenceStore:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """`record` signs the entries, `artefacts` wraps the per-incident keys, `salt` marks redacted secrets. '' (None) is
-    allowed in sandbox mode only, where they are made for the occasion."""
+    """`record` signs the entries, `artefacts` wraps the per-incident keys, `salt` marks redacted secrets, `ledger`
+    signs the ledger's checkpoints. '' (None) is allowed in sandbox mode only, where they are made for the occasion."""
 
     record: SecretRef | None = None
     artefacts: SecretRef | None = None
@@ -62,6 +63,7 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
+    ledger: SecretRef | None = None
 class Intake:
     """`body`: bytes at most. `rate`: a second and source, then 429. `dedup_window`: repeats within it are no news."""
 
@@ -113,6 +115,7 @@ class Settings:
     ack_ttl: Mapping[Sev, timedelta] = field(default_factory=lambda: dict(ACK_TTL))
 
 
+    ledger: Ledger | None = None
 def load_settings(path: Path, problems: Problems) -> Settings:
     with file_section(path, problems) as top:
         mode = top.text("mode", "live", choices=MODES)
@@ -141,6 +144,7 @@ def load_settings(path: Path, problems: Problems) -> Settings:
         )
 
 
+            ledger=read_ledger(top),
 def _store(top: Section) -> tuple[str, SecretRef | None]:
     with top.section("store") as store:
         url, secret = store.text("url", ""), store.secret("url_secret")
@@ -227,7 +231,12 @@ def _keys(top: Section, mode: str) -> Keys:
         top.report("", f"'keys' is missing; mode {mode} signs its record with a key of its own.")
         return Keys()
     with top.section("keys") as keys:
-        return Keys(keys.secret("record", required), keys.secret("artefacts", required), keys.secret("salt", required))
+        return Keys(
+            keys.secret("record", required),
+            keys.secret("artefacts", required),
+            keys.secret("salt", required),
+            keys.secret("ledger", required and "ledger" in top),
+        )
 
 
 def _intake(top: Section) -> Intake:

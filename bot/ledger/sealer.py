@@ -31,7 +31,6 @@ class Sealer:
     anchors: Shelf
     replica: str
     retain: timedelta
-    record_keys: tuple[bytes, ...]  # raw public keys that entries are signed with
 
     def seal(self) -> int:
         """Brings the log up to the record; returns how many entries it gained. 0 where another replica is at it.
@@ -61,7 +60,7 @@ class Sealer:
             )
         if published and (signed := self.shelf.read(CHECKPOINT)):
             self._anchor(signed.decode())  # a crash may have come before it
-        keys = self.log.sign(keys_text(self.record_keys)).encode()
+        keys = self.log.sign(keys_text(self.store.trusted_keys)).encode()
         if sealed and self.shelf.read(KEYS) != keys:
             self.shelf.write(KEYS, keys)
         start = size

@@ -38,18 +38,18 @@ class Folder:
     made to."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
 
     def read(self, path: str) -> bytes | None:
         try:
-            return (self._root / path).read_bytes()
+            return (self.root / path).read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise Unavailable(SYSTEM, f"{self._root / path}: {error}") from error
+            raise Unavailable(SYSTEM, f"{self.root / path}: {error}") from error
 
     def write(self, path: str, data: bytes) -> None:
-        target = self._root / path
+        target = self.root / path
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".new-")
@@ -71,12 +71,12 @@ class Folder:
         if (there := self.read(path)) is None:
             self.write(path, data)
         elif there != data:
-            raise Rejected(SYSTEM, f"another anchor lies at {self._root / path}")
+            raise Rejected(SYSTEM, f"another anchor lies at {self.root / path}")
 
     def names(self, folder: str) -> Iterator[str]:
-        for path in sorted((self._root / folder).rglob("*")):
+        for path in sorted((self.root / folder).rglob("*")):
             if path.is_file() and not path.name.startswith(".new-"):
-                yield path.relative_to(self._root).as_posix()
+                yield path.relative_to(self.root).as_posix()
 
 
 class Bucket:

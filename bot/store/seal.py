@@ -108,6 +108,15 @@ class Signer:
             raise ConfigError(str(path), "the signing key is not an Ed25519 key.")
         return cls(private, trusted)
 
+    @property
+    def private(self) -> Ed25519PrivateKey:
+        return self._private
+
+    @property
+    def trusted(self) -> tuple[bytes, ...]:
+        """Every public key that entries may carry."""
+        return tuple(key.public_bytes_raw() for key in self._keys.values())
+
     def public(self) -> bytes:
         return self._private.public_key().public_bytes_raw()
 

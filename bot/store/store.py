@@ -78,6 +78,11 @@ class Store:
         """Raw, 32 bytes: what the entries written now verify with."""
         return self._identity.signer.public()
 
+    @property
+    def trusted_keys(self) -> tuple[bytes, ...]:
+        """Raw: every key that entries here may be signed with."""
+        return self._identity.signer.trusted
+
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Commits on a clean exit. Raises Conflict where another writer was first, Unavailable where the database is

@@ -73,6 +73,7 @@ def _lonely(settings: Any) -> None:
         connections[name]["url"] = "http://127.0.0.1:9"
     connections["aws"] = {**connections["aws"], "endpoint_url": "http://127.0.0.1:9", "timeout": 1}
     del connections["aws"]["role_arn"]
+    settings["ledger"]["every"] = "1s"
     connections["mail"] |= {"host": "127.0.0.1", "port": 9, "timeout": 1}
 
 

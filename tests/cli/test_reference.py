@@ -112,6 +112,8 @@ def _default(text: str) -> str:
 
 
 def _span(span: timedelta) -> str:
+    if timedelta(0) < span < timedelta(minutes=1):
+        return f"{span.seconds}s"
     minutes = int(span.total_seconds()) // 60
     if span >= timedelta(days=7):
         return f"{span.days}d"

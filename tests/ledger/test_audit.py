@@ -45,7 +45,7 @@ class Books:
 
     def sealer(self, store: Store, replica: str = "r-1") -> Sealer:
         log, shelf, anchors = self.log(), Folder(self.folder / "log"), Folder(self.folder / "anchors")
-        return Sealer(store, log, shelf, anchors, replica, timedelta(days=1), (store.public_key,))
+        return Sealer(store, log, shelf, anchors, replica, timedelta(days=1))
 
     def audit(self, **options: str) -> Report:
         options = {"mode": "sandbox"} | options
