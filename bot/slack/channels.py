@@ -34,8 +34,8 @@ class Channels:
         except SLACK_FAILURES as error:
             raise Refused(
                 "channel_unknown",
-                "Slack does not say who reads along in this channel, so nothing was done. Try again, or use the firedoor "
-                f"command line. ({why_failed(error)})",
+                "Slack does not say who reads along in this channel, so nothing was done. Try again, or use the "
+                f"firedoor command line. ({why_failed(error)})",
             ) from error
         if _is_external(info):
             raise Refused(

@@ -67,7 +67,7 @@ def test_an_answer_is_believed_for_a_minute_and_a_failure_not_at_all() -> None:
         now, slack = [100.0], Slack(OURS)
         channels = Channels(slack, monotonic=lambda: now[0])
         slack.down = True
-        with pytest.raises(Refused, match="missing_scope"):
+        with pytest.raises(Refused, match="does not say who reads along"):
             await channels.ours("C1")
         slack.down = False
         await asyncio.gather(*(channels.ours("C1") for _ in range(9)))
