@@ -20,6 +20,7 @@ from bot.adapters.clock import SystemClock
 from bot.adapters.slack import SlackChat, SlackPager
 from bot.commands.folder import make_keys
 from bot.config import EXAMPLE, Config, SecretRef, resolve
+from bot.config.ledger import Ledger, Place
 from bot.config.secrets import references
 from bot.config.settings import Keys, Slack
 from bot.drill.scenario import Scenario, load_scenario
@@ -39,7 +40,8 @@ HOST = "127.0.0.1"
 REAL = ("xoxb-", "xoxp-", "xoxe", "xapp-")  # how a token of a real workspace begins
 SNAPSHOT_SECONDS = 5  # of the simulated AWS: a person waits for it
 BOT_TOKEN, APP_TOKEN = SecretRef("sandbox", "slack-bot-token"), SecretRef("sandbox", "slack-app-token")
-KEYS = Keys(*(SecretRef("file", f"keys/{name}") for name in ("record.pem", "artefacts.key", "salt.key")))
+KEYS = Keys(*(SecretRef("file", f"keys/{name}") for name in ("record.pem", "artefacts.key", "salt.key", "ledger.pem")))
+LEDGER, ANCHORS = "ledger", "ledger-anchors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def sandbox(
         chat = SlackChat(server.bot_token, base_url=server.api_url)
         estate.pagers["slack"] = SlackPager(chat)
         bot = wiring.rehearse(
-            _embedded(config, port, server.api_url),
+            _embedded(config, data.resolve(), port, server.api_url),
             folder,
             clock,
             estate,
@@ -118,13 +120,14 @@ def _keys(config: Config, data: Path, *, keep: bool) -> wiring.Secrets:
     if not keep:  # only what a sandbox writes: the folder may be anybody's
         for old in data.glob("record.db*"):
             old.unlink()
-        shutil.rmtree(data / "keys", ignore_errors=True)
+        for folder in ("keys", LEDGER, ANCHORS):
+            shutil.rmtree(data / folder, ignore_errors=True)
     if not (data / "keys").exists():
         make_keys(data / "keys")
     return wiring.read_keys(replace(config, settings=replace(config.settings, keys=KEYS)), data)
 
 
-def _embedded(config: Config, port: int, api_url: str) -> Config:
+def _embedded(config: Config, data: Path, port: int, api_url: str) -> Config:
     """The operator's configuration, with everything outside this machine left out."""
     channel = config.settings.slack.channel if config.settings.slack else "incidents"
     settings = replace(
@@ -133,6 +136,8 @@ def _embedded(config: Config, port: int, api_url: str) -> Config:
         port=port,
         public_url=f"http://{HOST}:{port}",
         slack=Slack(BOT_TOKEN, channel, APP_TOKEN, api_url=api_url),
+        keys=replace(KEYS, ledger=SecretRef("file", str(data / "keys" / "ledger.pem"))),
+        ledger=Ledger(Place(str(data / LEDGER)), Place(str(data / ANCHORS))),
     )
     return replace(
         config,
