@@ -13,7 +13,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from bench import deadlines, first_call, playbook, startup, storm
+from bench import deadlines, first_call, ledger, playbook, startup, storm
 from bench.figures import Row, table
 from bench.serving import postgres
 
@@ -27,6 +27,7 @@ FULL: Mapping[str, Program] = {
     "playbook": playbook.measure,
     "storm": storm.measure,
     "deadlines": deadlines.measure,
+    "ledger": lambda kind, _: ledger.measure() if kind == "sqlite" else [],
 }
 QUICK: Mapping[str, Program] = {
     "startup": lambda kind, _: startup.measure(starts=1) if kind == "sqlite" else [],
@@ -34,6 +35,7 @@ QUICK: Mapping[str, Program] = {
     "playbook": partial(playbook.measure, runs=3),
     "storm": partial(storm.measure, seconds=0.5, alerts=500),
     "deadlines": partial(deadlines.measure, standing=100, seconds=1, overdue=20),
+    "ledger": lambda kind, _: ledger.measure(entries=600) if kind == "sqlite" else [],
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import storm
+from bench import ledger, storm
 from bench.figures import Row, Spread, Target, table
 
 
@@ -34,3 +34,8 @@ def test_a_missed_target_says_by_how_much() -> None:
     row = Row("storm", "3 / 30", "1 / 2", 3.0, (fast, Target("p50", 3.0, 5.0, "ms")))
     assert not row.met
     assert table([row]).splitlines()[2].endswith("met: p50 3.0 ms, <= 5.0")
+
+
+def test_a_small_ledger_is_sealed_proved_and_audited() -> None:
+    rows = ledger.measure(entries=300)  # raises where the audit finds anything
+    assert [row.ratio is not None for row in rows] == [True, False, False, True]
