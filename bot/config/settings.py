@@ -60,10 +60,10 @@ class Keys:
     record: SecretRef | None = None
     artefacts: SecretRef | None = None
     salt: SecretRef | None = None
+    ledger: SecretRef | None = None
 
 
 @dataclass(frozen=True, slots=True)
-    ledger: SecretRef | None = None
 class Intake:
     """`body`: bytes at most. `rate`: a second and source, then 429. `dedup_window`: repeats within it are no news."""
 
