@@ -113,9 +113,9 @@ class Settings:
     intake: Intake = Intake()
     deadlines: Deadlines = Deadlines()
     ack_ttl: Mapping[Sev, timedelta] = field(default_factory=lambda: dict(ACK_TTL))
-
-
     ledger: Ledger | None = None
+
+
 def load_settings(path: Path, problems: Problems) -> Settings:
     with file_section(path, problems) as top:
         mode = top.text("mode", "live", choices=MODES)
@@ -141,10 +141,10 @@ def load_settings(path: Path, problems: Problems) -> Settings:
             intake=_intake(top),
             deadlines=_deadlines(top),
             ack_ttl=_ack_ttl(top),
+            ledger=read_ledger(top),
         )
 
 
-            ledger=read_ledger(top),
 def _store(top: Section) -> tuple[str, SecretRef | None]:
     with top.section("store") as store:
         url, secret = store.text("url", ""), store.secret("url_secret")
