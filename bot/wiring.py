@@ -298,6 +298,7 @@ def _bot(
         replica=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
         templates=_templates(folder),
         channel=config.settings.slack.channel if config.settings.slack else "",
+        rooms=config.settings.slack is not None and config.settings.slack.channels == "per_incident",
         ack_link=links.url,
     )
     return Bot(config, folder, store, Engine(store, world, threads=threads), links, redactor, secret)

@@ -15,17 +15,20 @@ from bot.config.secrets import SecretRef
 from bot.domain.alert import Sev
 
 MODES = ("live", "sandbox", "tabletop")
+CHANNELS = ("announcements", "per_incident")
 SLACK_API = "https://slack.com/api/"
 
 
 @dataclass(frozen=True, slots=True)
 class Slack:
-    """`app_token` makes it Socket Mode, `signing_secret` HTTP. `channel` takes the announcements."""
+    """`app_token` makes it Socket Mode, `signing_secret` HTTP. `channel` takes the announcements; `channels` says where
+    the rest stands: in a channel of each incident's own (`per_incident`), or there too (`announcements`)."""
 
     bot_token: SecretRef
     channel: str
     app_token: SecretRef | None = None
     signing_secret: SecretRef | None = None
+    channels: str = "announcements"  # announcements | per_incident
     api_url: str = SLACK_API  # another one only for the embedded workspace
 
 
@@ -92,6 +95,9 @@ ACK_TTL: Mapping[Sev, timedelta] = {
     Sev.SEV4: timedelta(hours=4),
 }
 
+# How often people owe a status update; none where a severity is missing.
+UPDATES: Mapping[Sev, timedelta] = {Sev.SEV1: timedelta(minutes=30), Sev.SEV2: timedelta(minutes=60)}
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -109,11 +115,12 @@ class Settings:
     ways: Mapping[str, str] = field(default_factory=dict)  # email, webhook -> connection
     notify: tuple[str, ...] = ()  # roles told of every opening (blueprint A4)
     evidence: EvidenceStore = EvidenceStore()
+    ledger: Ledger | None = None
     keys: Keys = Keys()
     intake: Intake = Intake()
     deadlines: Deadlines = Deadlines()
     ack_ttl: Mapping[Sev, timedelta] = field(default_factory=lambda: dict(ACK_TTL))
-    ledger: Ledger | None = None
+    updates: Mapping[Sev, timedelta] = field(default_factory=lambda: dict(UPDATES))
 
 
 def load_settings(path: Path, problems: Problems) -> Settings:
@@ -137,11 +144,12 @@ def load_settings(path: Path, problems: Problems) -> Settings:
             ways=_ways(top),
             notify=top.texts("notify"),
             evidence=_evidence(top),
+            ledger=read_ledger(top),
             keys=_keys(top, mode),
             intake=_intake(top),
             deadlines=_deadlines(top),
             ack_ttl=_ack_ttl(top),
-            ledger=read_ledger(top),
+            updates=_updates(top),
         )
 
 
@@ -169,6 +177,7 @@ def _slack(top: Section) -> Slack | None:
             channel=slack.text("channel"),
             app_token=slack.secret("app_token"),
             signing_secret=slack.secret("signing_secret"),
+            channels=slack.text("channels", CHANNELS[0], choices=CHANNELS),
             api_url=slack.text("api_url", SLACK_API),
         )
         if bool(found.app_token) == bool(found.signing_secret):
@@ -267,3 +276,15 @@ def _deadlines(top: Section) -> Deadlines:
 def _ack_ttl(top: Section) -> dict[Sev, timedelta]:
     with top.section("ack_ttl") as section:
         return {sev: section.duration(sev.name, usual) or usual for sev, usual in ACK_TTL.items()}
+
+
+def _updates(top: Section) -> dict[Sev, timedelta]:
+    nothing = timedelta(0)
+    with top.section("updates") as section:
+        found = {sev: section.duration(sev.name, UPDATES.get(sev, nothing)) for sev in Sev}
+        for sev, every in found.items():
+            if every and every < timedelta(minutes=5):
+                section.report(
+                    sev.name, f"{sev.name!r}: an update every {every} keeps people from working.", "5m or 0s."
+                )
+        return {sev: every for sev, every in found.items() if every}

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from bot.domain import approval as approvals
+from bot.domain import conversation
 from bot.domain.record import (
     Acknowledged,
     ActionSettled,
     ApprovalGiven,
     ApprovalRefused,
+    ChannelFailed,
+    ChannelOpened,
     DeadlinePassed,
     Deferred,
     DocumentDrafted,
@@ -15,6 +20,7 @@ from bot.domain.record import (
     FormSubmitted,
     HoldPlaced,
     HoldReleased,
+    Invited,
     Linked,
     Opened,
     Overridden,
@@ -41,9 +47,12 @@ def admit(incident: Incident, event: Event) -> None:
     _ = incident.begun
     match event:
         case ActionSettled(decision=decision, step=step):
-            if not is_held(incident, _run(incident, step)):  # else the target's stream has admitted it
+            held = is_held(incident, _run(incident, step))  # then the target's stream has admitted it
+            if not held and decision not in incident.overtaken:
                 _outstanding(incident, decision)
         case Posted(decision=decision) | PostFailed(decision=decision) | DocumentDrafted(decision=decision):
+            _outstanding(incident, decision)
+        case ChannelOpened(decision=decision) | ChannelFailed(decision=decision) | Invited(decision=decision):
             _outstanding(incident, decision)
         case PageSent(decision=decision) | PageFailed(decision=decision):
             if decision not in incident.pages or incident.pages[decision].state in ("sent", "failed"):
@@ -65,6 +74,7 @@ def admit(incident: Incident, event: Event) -> None:
         case FormSubmitted(step=step):
             if _run(incident, step).status is not StepStatus.AWAITING_FORM:
                 raise Refused("no_form", f"Step {step} of {incident.id} is not waiting for a form.")
+            _filled(incident, event)
         case Permitted(steps=steps) | Deferred(steps=steps):
             waiting = (StepStatus.AWAITING_PERMIT, StepStatus.DEFERRED)
             if not any(_run(incident, step).status in waiting for step in steps):
@@ -100,7 +110,7 @@ def admit(incident: Incident, event: Event) -> None:
         case HoldPlaced() | HoldReleased():
             raise Refused("wrong_stream", f"{type(event).__name__} does not belong to an incident.")
         case _:
-            return
+            conversation.admit(incident, event)
 
 
 def _run(incident: Incident, step: str) -> StepRun:
@@ -109,6 +119,27 @@ def _run(incident: Incident, step: str) -> StepRun:
         known = ", ".join(incident.steps) or "none"
         raise Refused("no_such_step", f"{incident.id} has no step {step!r}. Its steps: {known}.")
     return run
+
+
+def _filled(incident: Incident, event: FormSubmitted) -> None:
+    """Every field of the form, each as it is to be, and no other."""
+    manual = incident.spec(event.step).manual
+    form = manual.form if manual else {}
+    for name, kind in form.items():
+        value = event.values.get(name)
+        match kind:
+            case "text":
+                good = name in event.texts
+            case "boolean":
+                good = isinstance(value, bool)
+            case "number":
+                good = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+            case _:
+                good = value in kind
+        if not good:
+            raise Refused("bad_form", f"The form of {event.step} asks for {name} ({kind}), not {value!r}.")
+    if unknown := sorted({*event.values, *event.texts} - set(form)):
+        raise Refused("bad_form", f"The form of {event.step} has no field {', '.join(unknown)}.")
 
 
 def _outstanding(incident: Incident, decision: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from bot.domain import conversation
 from bot.domain.admission import admit
 from bot.domain.approval import Approval, ApprovalState
 from bot.domain.calls import Call
@@ -27,6 +28,8 @@ from bot.domain.record import (
     ApprovalRefused,
     AskApproval,
     AskPermit,
+    ChannelFailed,
+    ChannelOpened,
     DeadlinePassed,
     Decision,
     Deferred,
@@ -35,8 +38,12 @@ from bot.domain.record import (
     Entry,
     Event,
     FormSubmitted,
+    Invite,
+    Invited,
     Linked,
+    Merged,
     Notify,
+    OpenChannel,
     Opened,
     Overridden,
     Page,
@@ -60,6 +67,7 @@ from bot.domain.record import (
     Withdraw,
 )
 from bot.domain.state import SETTLED, SURVIVES_RESOLVE, Frozen, Incident, PageState, StepRun, StepStatus, is_held
+from bot.domain.state import timed as _timer
 
 __all__ = [
     "Frozen",
@@ -69,6 +77,7 @@ __all__ = [
     "admit",
     "apply",
     "due",
+    "facts_of_announcement",
     "facts_of_card",
     "fold",
     "is_held",
@@ -125,16 +134,25 @@ def _facts(incident: Incident, event: Event, at: datetime) -> Incident:
         case PageFailed(decision=decision):
             return _paged(incident, decision, "failed")
         case Posted(decision=decision, purpose=purpose, channel=channel, ts=ts):
-            incident = _less(incident, decision)
-            if purpose == "card":
-                incident = replace(incident, card=(channel, ts), card_out="")
-            if purpose.startswith("approval:") and (asked := incident.approvals.get(decision)):
+            incident = _written(_less(incident, decision), decision, (channel, ts))
+            request = purpose.partition(":")[2]
+            if purpose.startswith(("approval:", "asked:")) and (asked := incident.approvals.get(request)):
                 shown = replace(asked, message=(channel, ts))
-                incident = replace(incident, approvals={**incident.approvals, decision: shown})
+                incident = replace(incident, approvals={**incident.approvals, request: shown})
             return incident
-        case PostFailed(decision=decision, purpose=purpose):
-            incident = _less(incident, decision)
-            return replace(incident, card_out="") if purpose == "card" else incident
+        case PostFailed(decision=decision):
+            return _written(_less(incident, decision), decision, None)
+        case ChannelOpened(decision=decision, channel=channel, name=name, private=private):
+            before = incident.channel
+            incident = replace(_less(incident, decision), channel=channel, channel_name=name, channel_private=private)
+            if incident.card:  # it moves: a new card is written there
+                left = f"{'closed' if before else 'moved'}:{'/'.join(incident.card)}"
+                incident = _less(replace(incident, card=None, card_out="", shown=(), left=left), incident.card_out)
+            return replace(incident, channel_out="", members=frozenset())
+        case ChannelFailed(decision=decision):
+            return replace(_less(incident, decision), channel_out="")
+        case Invited(decision=decision):
+            return _less(incident, decision)
         case Acknowledged(by=by):
             ttl = timedelta(seconds=incident.begun.timers.ack_ttl)
             incident = replace(incident, acked_by=by, acked_at=at, first_ack_at=incident.first_ack_at or at)
@@ -148,6 +166,8 @@ def _facts(incident: Incident, event: Event, at: datetime) -> Incident:
                 return incident
             return _timer(_step(incident, given.step, status=StepStatus.READY), f"approval:{request}", None)
         case ApprovalRefused(request=request, by=by):
+            asked = replace(incident.approvals[request], refused_by=by)
+            incident = replace(incident, approvals={**incident.approvals, request: asked})
             return _closed(incident, request, ApprovalState.REFUSED, f"refused by {by}", at)
         case FormSubmitted(step=step, values=values):
             incident = _step(incident, step, status=StepStatus.DONE, settled_at=at, outputs=values)
@@ -175,8 +195,10 @@ def _facts(incident: Incident, event: Event, at: datetime) -> Incident:
             return replace(incident, documents={**incident.documents, kind: artefact})
         case Linked(incident=other):
             return replace(incident, linked=(*incident.linked, other))
+        case Merged(into=into):
+            return _status(replace(incident, merged_into=into), Status.MERGED, at)
         case _:
-            return incident
+            return conversation.heard(incident, event, at)
 
 
 def _waiting(incident: Incident, steps: Iterable[str]) -> list[str]:
@@ -195,7 +217,7 @@ def _begin(incident: Incident, opened: Opened, at: datetime) -> Incident:
         steps = {step: StepRun(step) for step in frozen.playbook.steps}
         if opened.started:
             timers["run"] = at + frozen.playbook.timeout
-    return replace(
+    incident = replace(
         incident,
         opened=opened,
         opened_at=at,
@@ -208,6 +230,7 @@ def _begin(incident: Incident, opened: Opened, at: datetime) -> Incident:
         contain=opened.contain,
         started=opened.started and frozen.playbook is not None,
     )
+    return conversation.remind(incident, at)
 
 
 def _phases(frozen: Frozen, start: datetime) -> dict[str, datetime]:
@@ -217,7 +240,7 @@ def _phases(frozen: Frozen, start: datetime) -> dict[str, datetime]:
 
 def _worsened(incident: Incident, event: AlertReceived, at: datetime) -> Incident:
     if event.severity < incident.severity:
-        incident = replace(incident, raised=event.severity)
+        incident = conversation.rate(incident, event.severity, "", at)
     if event.contain:
         incident = replace(incident, contain=True)
     if event.start and not incident.started and incident.frozen.playbook:
@@ -298,9 +321,9 @@ def _override(incident: Incident, step: str, accept: bool, at: datetime) -> Inci
         incident = _step(incident, step, accepted=True, status=kept, settled_at=run.settled_at or at)
         return replace(_timer(incident, "containment", None), overridden=True) if is_held(incident, run) else incident
     calls = incident.steps[step].calls
-    incident = replace(
-        incident, failure_paged=False, outstanding=incident.outstanding - {call.decision for call in calls.values()}
-    )
+    late = incident.outstanding & {call.decision for call in calls.values()}  # an answer that comes yet is kept
+    incident = replace(incident, outstanding=incident.outstanding - late, overtaken=incident.overtaken | late)
+    incident = replace(incident, failure_paged=False)
     status = StepStatus.READY if calls else StepStatus.WAITING  # one that could not be planned is planned again
     fresh = {name: Call(call.plan) for name, call in calls.items()}
     return _step(
@@ -322,6 +345,8 @@ def _passed(incident: Incident, name: str, due_at: datetime, at: datetime) -> In
             )
         case "ack":
             return _unacked(incident, at)
+        case conversation.UPDATE:
+            return conversation.remind(incident, at)
         case "again":
             step, _, call = rest.partition("|")
             calls = incident.steps[step].calls
@@ -348,7 +373,8 @@ def _status(incident: Incident, status: Status, at: datetime) -> Incident:
     was_over = incident.over
     incident = replace(incident, status=status)
     if incident.over and not was_over:
-        kept = {name: due_at for name, due_at in incident.timers.items() if name == SURVIVES_RESOLVE}
+        lasts = SURVIVES_RESOLVE if status is not Status.MERGED else ()
+        kept = {name: due_at for name, due_at in incident.timers.items() if name.startswith(lasts)}
         return _cancel(replace(incident, timers=kept, resolved_at=at), f"the incident is {status}", at)
     if was_over and not incident.over:
         return _reopened(incident, at)
@@ -363,7 +389,7 @@ def _reopened(incident: Incident, at: datetime) -> Incident:
         clock = incident.begun.timers
         first = incident.start + timedelta(seconds=clock.containment)
         incident = _timer(incident, "containment", max(first, at + timedelta(seconds=clock.containment_repeat)))
-    return _unacked(incident, at)
+    return _unacked(conversation.remind(replace(incident, reminders=True), at), at)
 
 
 def _cancel(incident: Incident, why: str, at: datetime) -> Incident:
@@ -396,6 +422,7 @@ def _withdrawn(incident: Incident, request: str, state: ApprovalState) -> Incide
 
 def _unacked(incident: Incident, at: datetime) -> Incident:
     incident = replace(incident, acked_by="", acked_at=None, unacks=incident.unacks + 1)
+    incident = replace(incident, silenced_until=None, silence_asked=None)  # nobody has it: people are called again
     moment = next_moment(incident.frozen.matrix, incident.start, at)
     return _timer(_timer(incident, "ack", None), "escalation", moment)
 
@@ -482,10 +509,17 @@ def _taken(incident: Incident, decision: Decision, at: datetime) -> Incident:
             incident = replace(incident, outstanding=incident.outstanding | {id})
             if purpose == "card":
                 return replace(incident, card_out=id, shown=facts_of_card(incident))
+            if purpose == "announcement":
+                return replace(incident, announcement_out=id, announced=facts_of_announcement(incident))
             if purpose.startswith(("nobody_on_call:", "unreachable:")):
                 stand = reached(incident.frozen.matrix, at - incident.start, incident.floor)
                 return replace(incident, floor=stand.levels + 1)
             return incident
+        case OpenChannel(id=id):
+            return replace(incident, outstanding=incident.outstanding | {id}, channel_out=id)
+        case Invite(id=id, persons=persons):
+            incident = replace(incident, outstanding=incident.outstanding | {id})
+            return replace(incident, members=incident.members | {*persons})
         case DraftDocument(id=id, kind=kind):
             return replace(incident, outstanding=incident.outstanding | {id}, drafted=incident.drafted | {kind})
         case Withdraw(decisions=ids):
@@ -516,7 +550,26 @@ def facts_of_card(incident: Incident) -> tuple[object, ...]:
     """What the card shows: when it changes, the card is edited."""
     steps = tuple((run.id, run.status, tuple(c.outcome for c in run.calls.values())) for run in incident.steps.values())
     asked = tuple((a.request, a.state, a.given) for a in incident.approvals.values())
-    return (incident.status, incident.containment, incident.acked_by, steps, asked, incident.alerts)
+    room = (incident.severity, incident.silenced_until, incident.private, *incident.roles.items())
+    tasks = tuple((task.id, task.owner, task.due, task.done) for task in incident.tasks.values())
+    stand = (incident.status, incident.containment, incident.acked_by, incident.alerts, incident.updates)
+    return (*stand, steps, asked, room, tasks)
+
+
+def facts_of_announcement(incident: Incident) -> tuple[object, ...]:
+    """What the announcement shows of an incident that has a channel of its own."""
+    if incident.private:
+        return ("private", incident.severity)
+    return (incident.severity, incident.status, incident.containment)
+
+
+def _written(incident: Incident, decision: str, at: tuple[str, str] | None) -> Incident:
+    """A message that is edited in place stands there; None where Slack did not take it."""
+    if decision == incident.card_out:
+        return replace(incident, card=at or incident.card, card_out="", left="" if at else incident.left)
+    if decision == incident.announcement_out:
+        return replace(incident, announcement=at or incident.announcement, announcement_out="")
+    return incident
 
 
 # Small moves ----------------------------------------------------------------------------------------------------
@@ -526,11 +579,6 @@ def _step(incident: Incident, step: str, **changes: Any) -> Incident:
     return replace(incident, steps={**incident.steps, step: replace(incident.steps[step], **changes)})
 
 
-def _timer(incident: Incident, name: str, at: datetime | None) -> Incident:
-    timers = {key: value for key, value in incident.timers.items() if key != name}
-    return replace(incident, timers=timers if at is None else {**timers, name: at})
-
-
 def _paged(incident: Incident, decision: str, state: str) -> Incident:
     if decision not in incident.pages:
         return incident
@@ -538,4 +586,4 @@ def _paged(incident: Incident, decision: str, state: str) -> Incident:
 
 
 def _less(incident: Incident, decision: str) -> Incident:
-    return replace(incident, outstanding=incident.outstanding - {decision})
+    return replace(incident, outstanding=incident.outstanding - {decision}, overtaken=incident.overtaken - {decision})

@@ -14,6 +14,7 @@ from bot.domain.playbook import OnError, OnTimeout
 from bot.domain.record import (
     DeadlinePassed,
     Deferred,
+    Escalated,
     Notify,
     Opened,
     Page,
@@ -22,6 +23,7 @@ from bot.domain.record import (
     Post,
     PostFailed,
     StatusChanged,
+    Summoned,
     Unacknowledged,
     Withdraw,
 )
@@ -39,6 +41,11 @@ def page_people(turn: Turn) -> None:
             _clock(turn, name, due)
         case Unacknowledged():
             _escalate(turn, turn.at)
+        case Escalated():
+            _escalate(turn, turn.at)
+            _call_more(turn)
+        case Summoned(person=person, ways=ways):
+            _page(turn, PageKind.SUMMONED, (Contact(person, ways),), "summoned", turn.at)
         case StatusChanged() if turn.before.over:
             _escalate(turn, turn.at)
         case PageFailed(decision=decision):
@@ -66,6 +73,8 @@ def _clock(turn: Turn, name: str, due: datetime) -> None:
                 _page(turn, PageKind.FAILURE, turn.now.contacts((manual.assignee,)), name, due)
         case "approval":
             _approval_expired(turn, rest, due)
+        case "task":
+            _remind_owner(turn, rest, due)
 
 
 # The matrix -----------------------------------------------------------------------------------------------------
@@ -94,10 +103,35 @@ def _escalate(turn: Turn, due: datetime) -> None:
                 contacts.setdefault(contact.person, contact)
         for person, contact in contacts.items():
             of = tuple(levels.get(person, (stand.levels - 1,)))
+            if turn.now.is_silent(turn.at) and _was_paged(turn.now, person, max(of)):
+                continue
             # What was said before an ack is said again after it was taken back: the round goes on.
             _page_once(turn, PageKind.ESCALATION, contact, of, stand.round + turn.now.unacks, "escalation", due)
         last = matrix.levels[stand.levels - 1]
         if stand.everybody or turn.now.contacts(last.roles):
+            return
+        turn.do(Post(turn.next_id, turn.now.id, f"nobody_on_call:{last.name}"))
+
+
+def _was_paged(incident: Incident, person: str, level: int) -> bool:
+    """For this level or a later one, in any round."""
+    return any(
+        isinstance(state.page, Page)
+        and (state.page.kind, state.page.person) == (PageKind.ESCALATION, person)
+        and max(state.page.levels) >= level
+        and state.state in ("queued", "sent")
+        for state in incident.pages.values()
+    )
+
+
+def _call_more(turn: Turn) -> None:
+    """Somebody has it and wants the next level all the same: they are paged by name, since the matrix is at rest."""
+    while turn.now.acked_by:
+        stand = _stand(turn)
+        last = turn.now.frozen.matrix.levels[stand.levels - 1]
+        contacts = turn.now.contacts(turn.now.roster if stand.everybody else last.roles)
+        if contacts or stand.everybody:
+            _page(turn, PageKind.SUMMONED, contacts, "escalated", turn.at)
             return
         turn.do(Post(turn.next_id, turn.now.id, f"nobody_on_call:{last.name}"))
 
@@ -238,6 +272,15 @@ def _remind(turn: Turn, name: str, due: datetime) -> None:
         notify(turn, (phase.role,), name, due)
 
 
+def _remind_owner(turn: Turn, id: str, due: datetime) -> None:
+    """By the ways that are known now, else by those known when they got the task."""
+    task = turn.now.tasks[id]
+    ways = contact.ways if (contact := turn.now.contact(task.owner)) else task.ways
+    if ways:
+        key = f"{turn.now.id}/notice/task:{id}/{turn.now.version}/{task.owner}/{ways[0]}"
+        turn.do(Notify(turn.next_id, key, turn.now.id, f"task:{id}", task.owner, ways[0], tuple(ways[1:]), due))
+
+
 def _unwanted(incident: Incident, page: Page) -> bool:
     """An ack, the end of the incident, containment or an override make a page superfluous."""
     if incident.over:
@@ -247,6 +290,8 @@ def _unwanted(incident: Incident, page: Page) -> bool:
             return bool(incident.acked_by)
         case PageKind.CONTAINMENT:
             return "containment" not in incident.timers
+        case PageKind.SUMMONED:
+            return page.person == incident.acked_by
         case PageKind.FAILURE:
             return False
     assert_never(page.kind)

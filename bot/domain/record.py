@@ -48,6 +48,7 @@ class Status(StrEnum):
     RESOLVED = "resolved"
     REVIEWED = "reviewed"
     FALSE_POSITIVE = "false_positive"
+    MERGED = "merged"  # by its own event, never by StatusChanged
 
 
 class Verb(StrEnum):
@@ -77,11 +78,13 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Timers:
-    """The clocks beside the matrix, frozen at the opening. Seconds, from the opening; `ack_ttl` from the ack."""
+    """The clocks beside the matrix, frozen at the opening. Seconds, from the opening; `ack_ttl` from the ack.
+    `updates`: how often people owe a status update, SEV1 first; 0, or none at all, never."""
 
     containment: float = 900.0
     containment_repeat: float = 300.0
     ack_ttl: float = 1800.0
+    updates: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ class Opened:
     notify: tuple[str, ...] = ()  # roles that must be told at the opening (A4)
     timers: Timers = Timers()
     why: str = ""  # which classification rule and trigger chose type and playbook
+    room: bool = False  # it gets a channel of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +200,33 @@ class PostFailed:
     decision: str
     purpose: str
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelOpened:
+    """The incident has a channel of its own: its card, threads and requests stand there from now on."""
+
+    decision: str
+    channel: str
+    name: str
+    private: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFailed:
+    """There is no channel of its own: everything is said where announcements go, of a private one nothing but that it
+    is there."""
+
+    decision: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Invited:
+    """Persons were let into the incident's channel, but for the `absent`, whom Slack refused or does not know."""
+
+    decision: str
+    absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +355,145 @@ class Erased:
     by: str
 
 
+# What people say in the room. `by` is a person's id, `via` is slack | cli | link | api ---------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SeverityChanged:
+    severity: Sev
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleTaken:
+    """From now on `person` does this ('': nobody). Roles of the room, and those of people.yaml."""
+
+    role: str
+    person: str
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskAdded:
+    """`task` is T1, T2, ...; `owner` may be '' (nobody yet), `ways` are those known to reach them."""
+
+    task: str
+    text: TextRef
+    owner: str
+    due: datetime | None
+    by: str
+    via: str = ""
+    ways: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskChanged:
+    """Only what is given changes."""
+
+    task: str
+    by: str
+    owner: str = ""
+    due: datetime | None = None
+    done: bool = False
+    via: str = ""
+    ways: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateGiven:
+    """How it stands, what is done, what is needed. The clock of the next one starts anew."""
+
+    by: str
+    conditions: TextRef
+    actions: TextRef
+    needs: TextRef
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReminderSnoozed:
+    """No reminder of a status update before `until`; None: none at all before the next update was given."""
+
+    by: str
+    until: datetime | None
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Escalated:
+    """The next level is paged now, and the matrix goes on from there. `level` (1-based) is the one that was asked for,
+    0 whichever comes next."""
+
+    by: str
+    via: str = ""
+    level: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Summoned:
+    """One person is paged now, whatever the levels, by these ways."""
+
+    person: str
+    by: str
+    via: str = ""
+    ways: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Silenced:
+    """Nobody is paged a second time for the same level before `until`. Containment and new levels page all the same."""
+
+    by: str
+    until: datetime
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A message that people want on the timeline. `message` is `<channel>/<ts>`."""
+
+    message: str
+    author: str
+    by: str
+    text: TextRef
+    said_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PinChanged:
+    """The pinned message was edited, or deleted (None). What it said before stays in the record."""
+
+    message: str
+    text: TextRef | None
+
+
+@dataclass(frozen=True, slots=True)
+class MadePrivate:
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """This incident goes on in another, which has the `Absorbed` of the same transaction."""
+
+    into: str
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Absorbed:
+    """Another incident goes on in this one. `severity` is what that one had."""
+
+    incident: str
+    by: str
+    via: str = ""
+    severity: Sev = Sev.SEV4
+
+
 # Events of a target ---------------------------------------------------------------------------------------------
 
 
@@ -353,6 +523,9 @@ Event = (
     | PageFailed
     | Posted
     | PostFailed
+    | ChannelOpened
+    | ChannelFailed
+    | Invited
     | Acknowledged
     | Unacknowledged
     | ApprovalGiven
@@ -369,6 +542,20 @@ Event = (
     | DocumentDrafted
     | Linked
     | Erased
+    | SeverityChanged
+    | RoleTaken
+    | TaskAdded
+    | TaskChanged
+    | UpdateGiven
+    | ReminderSnoozed
+    | Escalated
+    | Summoned
+    | Silenced
+    | Pinned
+    | PinChanged
+    | MadePrivate
+    | Merged
+    | Absorbed
     | HoldPlaced
     | HoldReleased
 )
@@ -403,6 +590,7 @@ class PageKind(StrEnum):
     ESCALATION = "escalation"
     CONTAINMENT = "containment"
     FAILURE = "failure"  # a step failed, was deferred or needs a person
+    SUMMONED = "summoned"  # a person asked for them; an ack by somebody else does not stop it
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,6 +633,25 @@ class Post:
     id: str
     incident: str
     purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenChannel:
+    """Open the incident's own channel under this name."""
+
+    id: str
+    incident: str
+    name: str
+    private: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Invite:
+    """Let these persons into the incident's channel: they are on duty, or act."""
+
+    id: str
+    incident: str
+    persons: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -543,6 +750,8 @@ Decision = (
     | Page
     | Notify
     | Post
+    | OpenChannel
+    | Invite
     | AskApproval
     | DraftDocument
     | PlanStep
@@ -552,7 +761,7 @@ Decision = (
     | ReleaseHold
     | Withdraw
 )
-Queued = RunAction | Page | Notify | Post | AskApproval | DraftDocument  # through the outbox
+Queued = RunAction | Page | Notify | Post | OpenChannel | Invite | AskApproval | DraftDocument  # through the outbox
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
 from bot.domain.approval import ApprovalState, fingerprint
 from bot.domain.containment import Containment
 from bot.domain.expression import ExpressionError, evaluate, render
-from bot.domain.incident import Incident, StepRun, StepStatus, apply, facts_of_card, is_held
+from bot.domain.incident import Incident, StepRun, StepStatus, apply, is_held
 from bot.domain.paging import PAGE_ESCALATE, notify, page_people
 from bot.domain.playbook import Call as PlaybookCall
 from bot.domain.playbook import OnError, Rung, Step, Target
 from bot.domain.record import (
+    Absorbed,
     Acknowledged,
     AgentResolved,
     AskApproval,
@@ -25,21 +26,32 @@ from bot.domain.record import (
     Decision,
     DraftDocument,
     EndPermit,
+    Escalated,
     Event,
     Hold,
+    MadePrivate,
+    Merged,
     Overridden,
+    Pinned,
     PlaceHold,
     PlannedCall,
     PlanStep,
     Post,
     Released,
     ReleaseHold,
+    RoleTaken,
     RunAction,
+    Silenced,
     Status,
     StatusChanged,
+    Summoned,
+    TaskAdded,
+    TaskChanged,
     Unacknowledged,
+    UpdateGiven,
     Verb,
 )
+from bot.domain.room import keep_room, open_channel
 from bot.domain.state import PSEUDO, SATISFIED
 from bot.domain.turn import Turn
 from bot.domain.view import agent_names, alert_names, incident_names
@@ -48,6 +60,7 @@ from bot.domain.view import agent_names, alert_names, incident_names
 def advance(incident: Incident, event: Event, at: datetime) -> tuple[Incident, tuple[Decision, ...]]:
     """One event in, the new state and what is to be done out. Deterministic; ids count up from `.0`."""
     turn = Turn(incident, apply(incident, event, at), event, at)
+    open_channel(turn)
     _progress(turn)
     page_people(turn)
     _papers(turn)
@@ -212,7 +225,7 @@ def _names(incident: Incident) -> dict[str, Any]:
         "agent": agent_names(incident.agent) if incident.agent else {"id": opened.agent_uid},
         "incident": incident_names(
             id=incident.id,
-            severity=incident.severity.name,
+            severity=incident.worst_severity.name,
             type=opened.type,
             status=incident.status,
             opened_at=incident.start,
@@ -408,6 +421,36 @@ def _papers(turn: Turn) -> None:
             turn.do(DraftDocument(turn.next_id, turn.now.id, kind))
 
 
+def _heard(turn: Turn) -> Iterator[str]:
+    """What people said in the room, by the purpose of the post that says it to all."""
+    now = turn.now
+    if turn.before.opened and now.severity is not turn.before.severity:
+        yield "severity"
+    match turn.event:
+        case RoleTaken(role=role):
+            yield f"role:{role}"
+        case TaskAdded(task=task) | TaskChanged(task=task):
+            yield f"task:{task}"
+        case UpdateGiven():
+            yield f"update:{now.updates}"
+        case DeadlinePassed(name="update"):
+            yield "reminder"
+        case Escalated():
+            yield "escalated"
+        case Summoned(person=person):
+            yield f"summoned:{person}"
+        case Silenced():
+            yield "silenced"
+        case Pinned():
+            yield "pinned"
+        case MadePrivate():
+            yield "private"
+        case Merged() | Absorbed():
+            yield "merged"
+        case StatusChanged(status=Status.FALSE_POSITIVE):
+            yield "false_positive"
+
+
 def _room(turn: Turn) -> None:
     """The card is edited in place, one edit at a time; what changed is said once in its thread."""
     before, now, event = turn.before, turn.now, turn.event
@@ -422,6 +465,7 @@ def _room(turn: Turn) -> None:
         facts.append(f"status:{now.status}")
     if isinstance(event, Overridden):
         facts.append(f"overridden:{event.step}")
+    facts += _heard(turn)
     for asked in now.approvals.values():
         was = before.approvals.get(asked.request)
         # One whose message came after the decision says so at once: it was written before it.
@@ -430,5 +474,4 @@ def _room(turn: Turn) -> None:
             facts.append(f"request:{asked.request}")
     for fact in facts:
         turn.do(Post(turn.next_id, now.id, fact))
-    if not turn.now.card_out and turn.now.shown != facts_of_card(turn.now):
-        turn.do(Post(turn.next_id, now.id, "card"))
+    keep_room(turn)

@@ -70,10 +70,11 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.RESOLVED: frozenset({Status.REVIEWED, Status.INVESTIGATING}),
     Status.REVIEWED: frozenset({Status.INVESTIGATING}),
     Status.FALSE_POSITIVE: frozenset({Status.INVESTIGATING}),
+    Status.MERGED: frozenset(),  # it goes on in another
 }
-OVER = frozenset({Status.RESOLVED, Status.REVIEWED, Status.FALSE_POSITIVE})
+OVER = frozenset({Status.RESOLVED, Status.REVIEWED, Status.FALSE_POSITIVE, Status.MERGED})
 PSEUDO = ("rollback:", "on_failure:")
-SURVIVES_RESOLVE = "phase:review"
+SURVIVES_RESOLVE = ("phase:review", "task:")  # deadlines by how their names begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,43 @@ class PageState:
 
 
 @dataclass(frozen=True, slots=True)
+class Task:
+    """Something that a person of the room is to do."""
+
+    id: str
+    text: TextRef
+    owner: str
+    due: datetime | None
+    by: str
+    ways: tuple[str, ...] = ()  # to the owner, as known when they got it
+    done_by: str = ""
+
+    @property
+    def done(self) -> bool:
+        return bool(self.done_by)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    at: datetime
+    by: str
+    conditions: TextRef
+    actions: TextRef
+    needs: TextRef
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """`text` is what the message says by now; None where it was deleted."""
+
+    message: str
+    author: str
+    by: str
+    text: TextRef | None
+    said_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Incident:
     id: str
     frozen: Frozen
@@ -129,7 +167,9 @@ class Incident:
     opened: Opened | None = None
     opened_at: datetime | None = None
     status: Status = Status.OPEN
-    raised: Sev | None = None  # by an alert after the first
+    rated: Sev | None = None  # by an alert after the first, or by a person
+    rated_by: str = ""  # which person; '' where an alert did
+    worst: Sev | None = None  # that it ever had, where it is not the opening's
     contain: bool = False  # a trusted source or a person stands behind the cuts
     started: bool = False  # the playbook runs
     cause: Alert | None = None  # the alert that it runs on, where that is not the first
@@ -145,6 +185,7 @@ class Incident:
     timers: Mapping[str, datetime] = field(default_factory=dict)  # deadlines other than those of calls
     pages: Mapping[str, PageState] = field(default_factory=dict)
     outstanding: frozenset[str] = frozenset()  # queued decisions not settled yet, pages aside
+    overtaken: frozenset[str] = frozenset()  # those that a person waits for no more: they may have left
     acked_by: str = ""
     acked_at: datetime | None = None
     first_ack_at: datetime | None = None
@@ -156,10 +197,32 @@ class Incident:
     card: tuple[str, str] | None = None  # (channel, ts)
     card_out: str = ""  # the card edit under way
     shown: tuple[object, ...] = ()  # what the card showed when it was last written
+    channel: str = ""  # its own, where it has one
+    channel_name: str = ""
+    channel_private: bool = False
+    channel_out: str = ""  # the opening under way
+    left: str = ""  # where its card stood before it moved, as the purpose of the post that says so
+    members: frozenset[str] = frozenset()  # who was to be let in, by person
+    announcement: tuple[str, str] | None = None  # (channel, ts), where it has a channel of its own
+    announcement_out: str = ""
+    announced: tuple[object, ...] = ()
     drafted: frozenset[str] = frozenset()
     documents: Mapping[str, TextRef] = field(default_factory=dict)
     linked: tuple[str, ...] = ()
     resolved_at: datetime | None = None
+    # Of the room
+    roles: Mapping[str, str] = field(default_factory=dict)  # role -> who took it
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    said: tuple[Update, ...] = ()  # the status updates
+    reminders: bool = True  # of the next update; False until it is given
+    escalated_at: datetime | None = None  # by a person
+    summoned: Mapping[str, datetime] = field(default_factory=dict)  # person -> when last
+    silenced_until: datetime | None = None
+    silence_asked: datetime | None = None  # until when it was asked for; it ends at the bound at the latest
+    pins: Mapping[str, Pin] = field(default_factory=dict)
+    private: bool = False  # only those who are let in see more than that it is there
+    merged_into: str = ""
+    absorbed: tuple[str, ...] = ()
 
     # What others ask of it --------------------------------------------------------------------------------------
 
@@ -169,8 +232,27 @@ class Incident:
 
     @property
     def severity(self) -> Sev:
-        """Of the worst alert so far."""
-        return min(self.raised or self.begun.severity, self.begun.severity)
+        """As of now: that of the worst alert so far, or what a person made of it since."""
+        return self.rated or self.begun.severity
+
+    @property
+    def worst_severity(self) -> Sev:
+        """What the plan goes by: lowering the severity leaves no cut out."""
+        return self.worst or self.begun.severity
+
+    def is_silent(self, at: datetime) -> bool:
+        return self.silenced_until is not None and at < self.silenced_until
+
+    @property
+    def updates(self) -> int:
+        return len(self.said)
+
+    @property
+    def held_steps(self) -> tuple[StepRun, ...]:
+        """Steps whose holds stand and can be let go: what the card offers to release after a false positive."""
+        letting_go = (StepStatus.RELEASING, StepStatus.RELEASED)
+        runs = (run for run in self.steps.values() if run.holding and run.status not in letting_go)
+        return tuple(run for run in runs if self.frozen.catalogue.undoable(run.action))
 
     @property
     def type(self) -> str:
@@ -240,6 +322,12 @@ class Incident:
             return False
         running = (run for run in self.steps.values() if any(c.decision == decision for c in run.calls.values()))
         return decision in self.outstanding and all(run.status is StepStatus.RUNNING for run in running)
+
+
+def timed(incident: Incident, name: str, at: datetime | None) -> Incident:
+    """With this deadline, or without it."""
+    timers = {key: value for key, value in incident.timers.items() if key != name}
+    return replace(incident, timers=timers if at is None else {**timers, name: at})
 
 
 def is_held(incident: Incident, run: StepRun) -> bool:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
-from bot.domain.alert import Alert
+from bot.domain.alert import Alert, Sev
 from bot.domain.escalation import Roster
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown
 from bot.domain.record import (
+    Absorbed,
     Acknowledged,
     ActionSettled,
     AgentResolved,
@@ -24,6 +25,8 @@ from bot.domain.record import (
     ApprovalRefused,
     AskApproval,
     AskPermit,
+    ChannelFailed,
+    ChannelOpened,
     DeadlinePassed,
     Decision,
     Deferred,
@@ -32,13 +35,19 @@ from bot.domain.record import (
     EndPermit,
     Entry,
     Erased,
+    Escalated,
     Event,
     FormSubmitted,
     HoldPlaced,
     HoldReleased,
+    Invite,
+    Invited,
     Linked,
+    MadePrivate,
+    Merged,
     NoteAdded,
     Notify,
+    OpenChannel,
     Opened,
     Overridden,
     Page,
@@ -46,6 +55,8 @@ from bot.domain.record import (
     PageKind,
     PageSent,
     Permitted,
+    PinChanged,
+    Pinned,
     PlaceHold,
     PlannedCall,
     PlanStep,
@@ -54,13 +65,21 @@ from bot.domain.record import (
     PostFailed,
     Released,
     ReleaseHold,
+    ReminderSnoozed,
+    RoleTaken,
     RosterResolved,
     RunAction,
+    SeverityChanged,
+    Silenced,
     Started,
     Status,
     StatusChanged,
+    Summoned,
+    TaskAdded,
+    TaskChanged,
     TextRef,
     Unacknowledged,
+    UpdateGiven,
     Verb,
     Withdraw,
 )
@@ -72,6 +91,8 @@ Weight = Literal["info", "good", "bad", "decision"]
 SILENT: Mapping[type, str] = {
     Posted: "a message standing in Slack is not news; what it says has its own line",
     RunAction: "its answer is narrated",
+    OpenChannel: "its answer is narrated",
+    Invite: "whom Slack kept out is narrated",
     Page: "its sending or failing is narrated",
     Notify: "its sending or failing is narrated",
     AskPermit: "its answer is narrated where it is no",
@@ -121,6 +142,7 @@ class _Known:
     away: dict[tuple[str, str], int] = field(default_factory=dict)  # unanswered tries of a call, in a row
     waited: dict[tuple[str, str], str] = field(default_factory=dict)  # what a call under way last said
     acked_by: str = ""
+    severity: Sev | None = None
     contained: bool = False
 
     def learn(self, decision: Decision) -> None:
@@ -181,7 +203,8 @@ def _event(entry: Entry, known: _Known) -> Iterator[Told]:
     match event:
         case Opened():
             yield from _opened(entry, event, known)
-        case AlertReceived(alert=alert, text=ref, why=why):
+        case AlertReceived(alert=alert, text=ref, why=why, severity=severity):
+            known.severity = min(known.severity or severity, severity)
             said = f"Another alert: {_alert(alert)}. Attached because {why}."
             yield _say("alert", "info", said, alert.source, alert=ref)
         case Started(by=by):
@@ -205,6 +228,13 @@ def _event(entry: Entry, known: _Known) -> Iterator[Told]:
             yield _say("page", "bad", f"{noun} to {person} by {way} did not leave: {why}.")
         case PostFailed(purpose=purpose, why=why):
             yield _say("record", "bad", f"Slack did not take the message {purpose!r}: {why}.")
+        case ChannelOpened(name=name, private=private):
+            yield _say("record", "info", f"Its {'private ' if private else ''}channel #{name} was opened.")
+        case ChannelFailed(why=why):
+            yield _say("record", "bad", f"Its own channel could not be opened: {why}.")
+        case Invited(absent=absent):
+            if absent:
+                yield _say("record", "bad", f"Slack did not let into the channel: {', '.join(absent)}.")
         case Acknowledged(by=by, via=via):
             known.acked_by = by
             after = f", {span(entry.at - known.start)} after the opening" if known.start else ""
@@ -258,6 +288,42 @@ def _event(entry: Entry, known: _Known) -> Iterator[Told]:
             yield _say("containment", "info", f"{hold.incident} holds {target} by {hold.step} ({hold.action}).")
         case HoldReleased(target=target, incident=incident, step=step, by=by):
             yield _say("containment", "decision", f"{by} released the hold of {incident} on {target} ({step}).", by)
+        case SeverityChanged(severity=severity, by=by):
+            was, known.severity = known.severity, severity
+            word = "raised" if was and severity < was else "lowered"
+            yield _say("status", "decision", f"{by} {word} the severity to {severity.name}.", by)
+        case RoleTaken(role=role, person=person, by=by):
+            yield _say("status", "info", _role(role.replace("_", " "), person, by), by)
+        case TaskAdded(task=task, text=text, owner=owner, due=task_due, by=by):
+            until = f", due {clock(task_due)}" if task_due else ""
+            yield _say("task", "info", f"{by} added task {task} for {owner or 'nobody yet'}{until}:", by, task=text)
+        case TaskChanged(by=by):
+            yield _say("task", "good" if event.done else "info", _task_change(event), by)
+        case UpdateGiven(by=by, conditions=conditions, actions=actions, needs=needs):
+            said = f"{by} gave a status update:"
+            yield _say("update", "info", said, by, conditions=conditions, actions=actions, needs=needs)
+        case ReminderSnoozed(by=by, until=until):
+            when = f"until {clock(until)}" if until else "before the next update"
+            yield _say("update", "info", f"{by} wants no reminder of status updates {when}.", by)
+        case Escalated(by=by):
+            yield _say("page", "decision", f"{by} escalated: the next level is paged at once.", by)
+        case Summoned(person=person, by=by):
+            yield _say("page", "decision", f"{by} called {person} in.", by)
+        case Silenced(by=by, until=until):
+            said = f"{by} silenced repeated pages until {clock(until)}; containment and new levels page all the same."
+            yield _say("page", "decision", said, by)
+        case Pinned(author=author, by=by, text=text, said_at=said_at):
+            yield _say("note", "info", f"{by} pinned what {author} said at {clock(said_at)}:", by, said=text)
+        case PinChanged(text=changed):
+            what = "was edited and says now:" if changed else "was deleted; what it said stays here."
+            yield _say("note", "info", f"A pinned message {what}", said=changed)
+        case MadePrivate(by=by):
+            yield _say("status", "decision", f"{by} made the incident private.", by)
+        case Merged(into=into, by=by):
+            said = f"{by} merged this incident into {into}: it goes on there. What is held here stays held."
+            yield _say("status", "decision", said, by)
+        case Absorbed(incident=other, by=by):
+            yield _say("status", "decision", f"{by} merged {other} into this incident.", by)
         case Posted():
             return  # SILENT
         case _:
@@ -265,7 +331,7 @@ def _event(entry: Entry, known: _Known) -> Iterator[Told]:
 
 
 def _opened(entry: Entry, event: Opened, known: _Known) -> Iterator[Told]:
-    known.start, known.agent, known.roster = entry.at, event.agent_uid, event.roster
+    known.start, known.agent, known.roster, known.severity = entry.at, event.agent_uid, event.roster, event.severity
     if event.mode != "live":
         yield _say(
             "record", "info", f"This is a {event.mode} record: nothing in it is live, and it authorises nothing."
@@ -405,11 +471,31 @@ def _passed(entry: Entry, event: DeadlinePassed, known: _Known) -> Iterator[Told
         case "phase":
             yield _say("deadline", "info", f"Phase {rest} was due at {clock(event.due)}.{noted}")
             return
+        case "update":
+            yield _say("deadline", "info", f"A status update was owed by {clock(event.due)}.{noted}")
+            return
+        case "task":
+            yield _say("deadline", "bad", f"Task {rest} was due at {clock(event.due)} and is not done.{noted}")
+            return
         case "run":
             text = "The playbook's time is over: what had not begun was cancelled."
         case _:
             return  # `again`: the next look at a call has a line of its own
     yield _say("deadline", "bad", text + noted)
+
+
+def _role(role: str, person: str, by: str) -> str:
+    if not person:
+        return f"{by} left the role {role} to nobody."
+    return f"{by} took the role {role}." if person == by else f"{by} gave the role {role} to {person}."
+
+
+def _task_change(event: TaskChanged) -> str:
+    if event.done:
+        return f"{event.by} did task {event.task}."
+    owner = f" for {event.owner}" if event.owner else ""
+    due = f", due {clock(event.due)}" if event.due else ""
+    return f"{event.by} changed task {event.task}: now{owner}{due}.".replace("now,", "now")
 
 
 def _decision(decision: Decision) -> Iterator[Told]:

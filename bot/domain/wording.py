@@ -65,13 +65,20 @@ def reason_text(reason: str) -> str:
         "form": f"{rest} is overdue",
         "on_failure": "the playbook failed",
         "trigger_error": "a trigger could not be evaluated",
+        "summoned": "somebody in the room asks for you",
+        "escalated": "the room asks for the next level",
     }.get(kind, reason)
 
 
 def topic_text(topic: str) -> str:
     """Of a notice, for people."""
     kind, _, rest = topic.partition(":")
-    named = {"opened": "incident opened", "phase": f"phase {rest} is due", "form": f"{rest} to be completed"}
+    named = {
+        "opened": "incident opened",
+        "phase": f"phase {rest} is due",
+        "form": f"{rest} to be completed",
+        "task": f"task {rest} is due",
+    }
     return named.get(kind, topic)
 
 

@@ -166,6 +166,7 @@ def place(responder: Responder, arrival: Arrival) -> Receipt:
         notify=settings.notify,
         timers=timers(settings, severity),
         why="; ".join(part for part in (choice.why, distrust) if part),
+        room=responder.world.rooms,
     )
     arrival.save(responder, incident)
     responder.open(responder.world.rulebook.frozen(pins, tx.pinned), opened)
@@ -212,6 +213,7 @@ def declare(
         notify=world.config.settings.notify,
         timers=timers(world.config.settings, severity),
         why="declared by a person",
+        room=world.rooms,
     )
     return responder.open(world.rulebook.frozen(pins, tx.pinned), opened)
 
@@ -235,6 +237,7 @@ def timers(settings: Settings, severity: Sev) -> Timers:
         containment=settings.deadlines.containment.total_seconds(),
         containment_repeat=settings.deadlines.containment_repeat.total_seconds(),
         ack_ttl=settings.ack_ttl[severity].total_seconds(),
+        updates=tuple(settings.updates.get(each, timedelta(0)).total_seconds() for each in Sev),
     )
 
 

@@ -23,10 +23,13 @@ from bot.domain.incident import Incident
 from bot.domain.outcome import Done, Failed, Outcome, Pending, Skipped, Unknown
 from bot.domain.record import (
     AskApproval,
+    ChannelFailed,
     DocumentDrafted,
     DraftDocument,
     Event,
+    Invite,
     Notify,
+    OpenChannel,
     Page,
     PageFailed,
     PageSent,
@@ -41,18 +44,22 @@ from bot.domain.record import (
 from bot.engine.breaker import Breaker
 from bot.engine.crash import point
 from bot.engine.responder import Responder
+from bot.engine.room import Room, place, purpose_of
 from bot.engine.world import Blocks, Said, World
 from bot.engine.writer import Writer
 from bot.errors import ConfigError, Conflict, RecordBroken, Refused, Rejected, SystemFailure, Unavailable
-from bot.ports import ChatMessage, MessageRef, PageMessage
+from bot.ports import Chat, MessageRef, PageMessage
 from bot.store import Claim, Store
 
 log = logging.getLogger(__name__)
 
 POOL = 8  # calls under way per system
 ONE_BY_ONE = frozenset({"chat"})  # what people read is told in the order in which it happened
+BY_ITSELF = frozenset({"announcement", "files", "pin", "request"})  # posts that wait for no other, and hold up none
 STORE = 1.0  # seconds until what found the store away is tried again
 BEHIND = 0.5  # seconds until a post looks again whether it is its turn
+AWAY = 5.0  # seconds until a chat that does not answer is asked again
+ROOMLESS = timedelta(seconds=30)  # an incident without its own channel by then is told of where announcements go
 BUG = 30.0  # seconds until what failed through a fault of our own is tried again
 STALE = timedelta(seconds=1)  # older decisions are checked against the store before they leave (semantics 16)
 PAGE_TIMEOUT = 10.0
@@ -101,7 +108,8 @@ class Performer:
         self._broken: set[str] = set()  # decisions that failed through a fault of our own
         self._waiting: list[Claim] = []
         self._page_tries: dict[str, int] = {}
-        self._chat_again: datetime | None = None  # until then nothing is posted: what waits goes in order after it
+        # By lane of the chat, '' for all of it: until then nothing is posted, and what waits goes in order after it.
+        self._chat_again: dict[str, datetime] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()  # nothing new is begun
         self._over = threading.Event()  # nothing is recorded any more
@@ -262,6 +270,10 @@ class Performer:
                 self._page(claim, decision, flight)
             case Post() | AskApproval():
                 self._post(claim, decision, flight)
+            case OpenChannel():
+                self._open_channel(claim, decision, flight)
+            case Invite():
+                self._invite(claim, decision, flight)
             case DraftDocument():
                 self._draft(decision, flight)
             case _:
@@ -447,56 +459,76 @@ class Performer:
 
     def _post(self, claim: Claim, decision: Post | AskApproval, flight: Flight) -> None:
         world, incident = self._world, self._incident(claim)
-        purpose = decision.purpose if isinstance(decision, Post) else f"approval:{decision.id}"
-        chat = world.ports.chat
-        if chat is None:
-            self._settle(decision, PostFailed(decision.id, purpose, "no chat is configured"))
+        purpose = purpose_of(decision)
+        lane, now = place(world, incident, purpose).lane, world.ports.clock.now()
+        if (free := max((self._chat_again[one] for one in ("", lane) if one in self._chat_again), default=now)) > now:
+            self._postpone(claim, (free - now).total_seconds())
             return
-        asked = incident.approvals.get(purpose.removeprefix("request:"))  # whose message is to be edited
-        again, now = claim.claims > 1, world.ports.clock.now()
-        if self._chat_again and now < self._chat_again:
-            self._postpone(claim, (self._chat_again - now).total_seconds())
-            return
-        if isinstance(decision, Post) and self._is_behind(claim):
+        if self._is_behind(claim, incident):
             self._postpone(claim, BEHIND)
             return
         try:
-            if isinstance(decision, AskApproval):
-                said = world.voice.approval(incident, incident.approvals[decision.id])
-            elif purpose == "card":
-                said = world.voice.card(incident, self._text)
-            elif asked:
-                said = world.voice.approval(incident, asked)
-            else:
-                said = world.voice.post(incident, purpose)
-            message = ChatMessage(decision.id, world.redactor.text(said.text), self._clean(said))
-            standing = incident.card if purpose == "card" else asked.message if asked else None
-            if standing:
-                ref = MessageRef(*standing)
-                chat.update(ref, message)
-            else:
-                thread = incident.card[1] if incident.card and purpose != "card" else ""
-                ref = chat.post(world.channel, message, thread=thread, again=again)
+            ref = self._said(incident, decision, again=claim.claims > 1)
         except Unavailable as error:
-            wait = error.retry_after or 5.0
-            self._chat_again = now + timedelta(seconds=wait)
+            # What names a time is out of turn here; what does not answer is away for everybody.
+            wait = error.retry_after or AWAY
+            self._chat_again[lane if error.retry_after else ""] = now + timedelta(seconds=wait)
             if self._landed(flight):
                 self._postpone(claim, wait, left=error.sent)
             return
-        except SystemFailure as error:
+        except (SystemFailure, ConfigError) as error:
             event: Event = PostFailed(decision.id, purpose, world.redactor.text(str(error)))
         else:
+            self._chat_again.pop(lane, None)
             event = Posted(decision.id, purpose, ref.channel, ref.ts)
         point("after-Post")
         if self._landed(flight):
             self._settle(decision, event)
 
-    def _is_behind(self, claim: Claim) -> bool:
-        """Whether something is to be told before this one, here or by a peer, and still waits. What fails through a
-        fault of our own holds up nothing."""
+    def _said(self, incident: Incident, decision: Post | AskApproval, *, again: bool) -> MessageRef:
+        room = Room(self._world, _connected(self._world.ports.chat), self._text)
+        if purpose_of(decision) != "files":
+            return room.say(incident, decision, again=again)
         with self._store.reading() as tx:
-            posts = [other.decision for other in tx.queued(claim.stream) if isinstance(other.decision, Post)]
-        return any(_place(post) < _place(claim.decision) and post.id not in self._broken for post in posts)
+            entries = tx.read(decision.incident)
+        return room.share(incident, entries, again=again)
+
+    def _is_behind(self, claim: Claim, incident: Incident) -> bool:
+        """Whether something is to come before this one, here or by a peer, and still waits. What fails through a fault
+        of our own holds up nothing."""
+        with self._store.reading() as tx:
+            queued = [other.decision for other in tx.queued(claim.stream)]
+        before = [one for one in queued if _place(one) < _place(claim.decision) and one.id not in self._broken]
+        return any(_goes_first(one, claim.decision, incident) for one in before)
+
+    def _open_channel(self, claim: Claim, decision: OpenChannel, flight: Flight) -> None:
+        world, incident = self._world, self._incident(claim)
+        try:
+            event: Event = Room(world, _connected(world.ports.chat), self._text).open(incident, decision)
+        except Unavailable as error:
+            wait = timedelta(seconds=error.retry_after or AWAY)
+            late = world.ports.clock.now() + wait - claim.enqueued_at >= ROOMLESS
+            if not late or decision.private:  # a private one has nowhere else to go
+                if self._landed(flight):
+                    self._postpone(claim, wait.total_seconds(), left=error.sent)
+                return
+            event = ChannelFailed(decision.id, world.redactor.text(str(error)))
+        except SystemFailure as error:
+            event = ChannelFailed(decision.id, world.redactor.text(str(error)))
+        point("after-OpenChannel")
+        if self._landed(flight):
+            self._settle(decision, event)
+
+    def _invite(self, claim: Claim, decision: Invite, flight: Flight) -> None:
+        world, incident = self._world, self._incident(claim)
+        try:
+            event = Room(world, _connected(world.ports.chat), self._text).invite(incident, decision)
+        except Unavailable as error:
+            if self._landed(flight):
+                self._postpone(claim, error.retry_after or AWAY, left=error.sent)
+            return
+        if self._landed(flight):
+            self._settle(decision, event)
 
     def _draft(self, decision: DraftDocument, flight: Flight) -> None:
         with self._store.reading() as tx:
@@ -559,10 +591,12 @@ def _system(decision: Queued) -> str:
             return f"pages-{decision.way}"
         case Notify():
             return f"notices-{decision.way}"
+        case Post(purpose="files") | DraftDocument():
+            return "papers"
         case Post() | AskApproval():
             return "chat"
-        case DraftDocument():
-            return "papers"
+        case OpenChannel() | Invite():
+            return "rooms"
     assert_never(decision)
 
 
@@ -570,6 +604,29 @@ def _place(decision: Queued) -> tuple[int, int]:
     """`INC-7/12.0`: the entry that caused it, and which of its decisions it is."""
     entry, _, number = decision.id.rpartition("/")[2].partition(".")
     return int(entry), int(number)
+
+
+def _goes_first(earlier: Queued, decision: Queued, incident: Incident) -> bool:
+    """The channel before everything in it; posts in their order, but for those that stand by themselves. A question to
+    approvers waits for the channel only."""
+    match earlier:
+        case OpenChannel():
+            return True
+        case Post(purpose="card") if incident.card:  # an edit
+            return False
+        case Post():
+            return all(isinstance(one, Post) and _kind(one) not in BY_ITSELF for one in (earlier, decision))
+    return False
+
+
+def _kind(post: Post) -> str:
+    return post.purpose.partition(":")[0]
+
+
+def _connected(chat: Chat | None) -> Chat:
+    if chat is None:
+        raise Rejected("slack", "no chat is configured")
+    return chat
 
 
 def _reader(get: Callable[[TextRef], bytes | None]) -> Callable[[TextRef], str | None]:

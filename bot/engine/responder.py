@@ -18,6 +18,7 @@ from bot.domain.incident import Frozen, Incident, StepStatus
 from bot.domain.outcome import Outcome, Skipped
 from bot.domain.placement import key_of_opened
 from bot.domain.record import (
+    Absorbed,
     ActionSettled,
     AgentResolved,
     ApprovalGiven,
@@ -30,6 +31,7 @@ from bot.domain.record import (
     Event,
     HoldPlaced,
     HoldReleased,
+    Merged,
     Opened,
     Permitted,
     PlaceHold,
@@ -83,7 +85,9 @@ PRIORITY: Mapping[str, int] = {
     "RunAction": 1,
     "AskApproval": 2,
     "Notify": 3,
+    "OpenChannel": 4,
     "Post": 4,
+    "Invite": 5,
     "DraftDocument": 5,
 }
 OPEN_STREAMS = "INC-"
@@ -168,6 +172,16 @@ class Responder:
         incident = self._resolve(incident, event)
         return self._append(incident, event)
 
+    def merge(self, id: str, into: str, by: str, via: str) -> Incident:
+        """One incident goes on in another, which from now on gets what comes for either; returns that one. What the
+        first holds stays its own, to be released by its own steps."""
+        going, staying = self.incident(id), self.incident(into)
+        merged, absorbed = Merged(into, by, via), Absorbed(id, by, via, going.severity)
+        incidents.admit(going, merged)
+        incidents.admit(staying, absorbed)
+        self.append(id, merged)
+        return self.append(into, absorbed)
+
     def _resolve(self, incident: Incident, event: Event) -> Incident:
         """Live things are resolved at each event and recorded when they changed (law 8)."""
         if incident.over or isinstance(event, RosterResolved | AgentResolved):
@@ -198,16 +212,25 @@ class Responder:
         if isinstance(event, StatusChanged) and after.over:
             self.tx.drop_open_keys(incident.id)
             self.tx.forget(incident.id)
+        elif isinstance(event, Merged):
+            self.tx.move_open_keys(incident.id, event.into)
+            self.tx.forget(incident.id)
         for decision in decisions:
             self._within(decision)
         return self.incident(incident.id)
 
     def _retake_key(self, incident: Incident) -> None:
         """What comes for its agent and type belongs to a reopened incident again, and not to a second one beside it."""
+        for other in incident.absorbed:
+            key = key_of_opened(self.incident(other).begun)
+            if key and not self.tx.open_key(key):
+                self.tx.take_open_key(key, incident.id)
         key = key_of_opened(incident.begun)
         if not key:
             return
         if holder := self.tx.open_key(key):
+            if holder == incident.id:
+                return
             why = f"{incident.id} stays {incident.status}: {holder} is open for this agent and type: work there."
             raise Refused("key_taken", why)
         self.tx.take_open_key(key, incident.id)
@@ -348,5 +371,7 @@ def _row(stream: str, state: State, due: datetime | None) -> StreamRow:
         "opened_at": state.start.isoformat(),
         "acked_by": state.acked_by,
         "alerts": state.alerts,
+        "channel": state.channel,
+        "private": state.private,
     }
     return StreamRow(stream, "incident", state.version, due, not state.over, summary)

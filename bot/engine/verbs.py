@@ -8,32 +8,51 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
+from bot.config.people import People, Person
+from bot.config.reading import suggestion
 from bot.domain.alert import Sev
+from bot.domain.approval import Approval, ApprovalState
 from bot.domain.containment import Containment
-from bot.domain.incident import Incident
+from bot.domain.conversation import SILENCE_AT_MOST, next_task
+from bot.domain.incident import Incident, admit
 from bot.domain.playbook import Manual
 from bot.domain.record import (
     Acknowledged,
     ApprovalGiven,
     ApprovalRefused,
+    Escalated,
     Event,
     FormSubmitted,
+    MadePrivate,
     NoteAdded,
     Overridden,
+    PinChanged,
+    Pinned,
     Released,
+    ReminderSnoozed,
+    RoleTaken,
+    SeverityChanged,
+    Silenced,
     Started,
     Status,
     StatusChanged,
+    Summoned,
+    TaskAdded,
+    TaskChanged,
     TextRef,
     Unacknowledged,
+    UpdateGiven,
 )
 from bot.engine.intake import declare as open_declared
 from bot.engine.responder import Responder
 from bot.errors import Refused
 
 Job = Callable[[Responder], Incident]
+SNOOZE_AT_MOST = timedelta(hours=24)
+ONE_CLICK = timedelta(minutes=1)
 
 
 def acknowledge(incident: str, person: str, via: str) -> Job:
@@ -49,8 +68,7 @@ def approve(request: str, person: str, via: str, hash: str = "", proof: str = ""
     they gave a code just now."""
 
     def event(responder: Responder, incident: Incident) -> Event:
-        asked = incident.approvals.get(request)
-        shown = hash or (asked.hash if asked else "")
+        shown = hash or _asked(incident, request).hash
         also = responder.world.config.people.also(person)
         return ApprovalGiven(request, person, _standing(responder, person), shown, via, also, proof)
 
@@ -59,6 +77,7 @@ def approve(request: str, person: str, via: str, hash: str = "", proof: str = ""
 
 def refuse(request: str, person: str, via: str, why: str = "") -> Job:
     def event(responder: Responder, incident: Incident) -> Event:
+        _ = _asked(incident, request)
         text = responder.tx.put_text(incident.id, why) if why else None
         return ApprovalRefused(request, person, _standing(responder, person), text, via)
 
@@ -118,6 +137,153 @@ def submit_form(incident: str, step: str, values: Mapping[str, Any], person: str
     return _said("fill_form", incident, person, event)
 
 
+# In the room ------------------------------------------------------------------------------------------------------
+
+
+def severity(incident: str, to: Sev, person: str, via: str) -> Job:
+    def verb(state: Incident) -> str:
+        return "raise_severity" if to < state.severity else "lower_severity"
+
+    return _said(verb, incident, person, lambda _r, _i: SeverityChanged(to, person, via))
+
+
+def take_role(incident: str, role: str, who: str, person: str, via: str) -> Job:
+    """`who` '' gives the role up. A role of people.yaml has rights: only who has it there takes it, or gives it on."""
+
+    def event(responder: Responder, state: Incident) -> Event:
+        people = responder.world.config.people
+        if who:
+            _known(responder, who)
+        entitled = people.standing(who) | people.standing(person) | {*_taken(state, person)}
+        if who and role in people.roles and role not in entitled:
+            why = f"{who} does not have the role {role} in people.yaml: somebody who has it may give it to them."
+            raise Refused("not_allowed", why)
+        return RoleTaken(role, who, person, via)
+
+    return _said("role", incident, person, event)
+
+
+def add_task(incident: str, text: str, owner: str, due: datetime | None, person: str, via: str) -> Job:
+    """`owner` '' is nobody yet; one who has an owner and a time is reminded of it."""
+
+    def event(responder: Responder, state: Incident) -> Event:
+        ways = _known(responder, owner).ways if owner else ()
+        ref = responder.tx.put_text(incident, _text("task", text))
+        return TaskAdded(next_task(state), ref, owner, _ahead(responder, due), person, via, ways)
+
+    return _said("task", incident, person, event)
+
+
+def change_task(
+    incident: str,
+    task: str,
+    person: str,
+    via: str,
+    *,
+    owner: str = "",
+    due: datetime | None = None,
+    done: bool = False,
+) -> Job:
+    def event(responder: Responder, _: Incident) -> Event:
+        ways = _known(responder, owner).ways if owner else ()
+        return TaskChanged(task.upper(), person, owner, _ahead(responder, due), done, via, ways)
+
+    return _said("task", incident, person, event)
+
+
+def update(incident: str, conditions: str, actions: str, needs: str, person: str, via: str) -> Job:
+    """A status update; only how it stands has to be said."""
+
+    def event(responder: Responder, _: Incident) -> Event:
+        texts = (_text("conditions", conditions), actions, needs)
+        stand, done, wanted = (responder.tx.put_text(incident, text) for text in texts)
+        return UpdateGiven(person, stand, done, wanted, via)
+
+    return _said("update", incident, person, event)
+
+
+def snooze(incident: str, minutes: int | None, person: str, via: str) -> Job:
+    """No reminder of the next status update for so long; None: until it was given."""
+
+    def event(responder: Responder, _: Incident) -> Event:
+        until = responder.now + _minutes(minutes, SNOOZE_AT_MOST) if minutes is not None else None
+        return ReminderSnoozed(person, until, via)
+
+    return _said("update", incident, person, event)
+
+
+def escalate(incident: str, person: str, via: str) -> Job:
+    """The next level is paged at once. A second click within a minute is one click."""
+
+    def event(responder: Responder, state: Incident) -> Event:
+        _not_twice(responder, state.escalated_at, "the next level")
+        return Escalated(person, via)
+
+    return _said("escalate", incident, person, event)
+
+
+def summon(incident: str, who: str, person: str, via: str) -> Job:
+    """Pages a person by name, or everybody on call for a role and who took it here."""
+
+    def event(responder: Responder, state: Incident) -> tuple[Event, ...]:
+        people = responder.world.config.people
+        called = dict.fromkeys(_called(people, state, who, responder.now))
+        if len(called) == 1:
+            _not_twice(responder, state.summoned.get(next(iter(called))), who)
+        return tuple(Summoned(one, person, via, people.persons[one].ways) for one in called)
+
+    return _said("page", incident, person, event)
+
+
+def silence(incident: str, minutes: int, person: str, via: str) -> Job:
+    """No page is repeated for so long; whom a new level or containment needs is paged all the same."""
+
+    def event(responder: Responder, _: Incident) -> Event:
+        return Silenced(person, responder.now + _minutes(minutes, SILENCE_AT_MOST), via)
+
+    return _said("silence", incident, person, event)
+
+
+def pin(incident: str, message: str, author: str, text: str, said_at: datetime, person: str) -> Job:
+    """`message` is `<channel>/<ts>`; `author` whoever the chat says it was."""
+
+    def event(responder: Responder, _: Incident) -> Event:
+        return Pinned(message, author, person, responder.tx.put_text(incident, text), said_at)
+
+    return _said("note", incident, person, event)
+
+
+def pin_changed(incident: str, message: str, text: str | None) -> Job:
+    """What the chat says of a pinned message: its new text, or None where it was deleted. No person says this."""
+
+    def job(responder: Responder) -> Incident:
+        state = responder.incident(incident)
+        admit(state, PinChanged(message, TextRef("", "")))  # before a text is kept for nothing
+        ref = responder.tx.put_text(incident, text) if text is not None else None
+        return responder.append(incident, PinChanged(message, ref))
+
+    return job
+
+
+def make_private(incident: str, person: str, via: str) -> Job:
+    return _said("private", incident, person, lambda _r, _i: MadePrivate(person, via))
+
+
+def merge(incident: str, into: str, person: str, via: str) -> Job:
+    """`incident` goes on in `into`. What is not contained there is let out of sight only by who may resolve it so."""
+
+    def job(responder: Responder) -> Incident:
+        for one in (incident, into):
+            responder.wake(one)
+            state = responder.incident(one)
+            _may(responder, person, "merge", _taken(state, person))
+            if one == incident and state.containment not in (Containment.CONTAINED, Containment.NONE):
+                _may(responder, person, "resolve_uncontained", _taken(state, person))
+        return responder.merge(incident, into, person, via)
+
+    return job
+
+
 def declare(
     *, person: str, type: str = "", severity: Sev = Sev.SEV3, agent: str = "", title: str, message: str = ""
 ) -> Job:
@@ -138,11 +304,20 @@ def declare(
     return job
 
 
+def _asked(incident: Incident, request: str) -> Approval:
+    """Whatever became of it."""
+    if request in incident.approvals:
+        return incident.approvals[request]
+    waiting = [f"{a.request} ({a.step})" for a in incident.approvals.values() if a.state is ApprovalState.OPEN]
+    hint = f"Open: {', '.join(waiting)}." if waiting else "Nothing waits for approval there."
+    raise Refused("no_such_request", f"{incident.id} has no request {request!r}. {hint}")
+
+
 def _said(
     verb: str | Callable[[Incident], str],
     incident: str,
     person: str,
-    event: Callable[[Responder, Incident], Event],
+    event: Callable[[Responder, Incident], Event | tuple[Event, ...]],
 ) -> Job:
     """`verb` '' is open to whoever `admit` takes: approvals check their own groups."""
 
@@ -151,7 +326,10 @@ def _said(
         state = responder.incident(incident)
         asked = verb if isinstance(verb, str) else verb(state)
         _may(responder, person, asked, _taken(state, person))
-        return responder.append(incident, event(responder, state))
+        said = event(responder, state)
+        for one in said if isinstance(said, tuple) else (said,):
+            state = responder.append(incident, one)
+        return state
 
     return job
 
@@ -166,8 +344,55 @@ def _may(responder: Responder, person: str, verb: str, roles: tuple[str, ...]) -
 
 
 def _taken(incident: Incident, person: str) -> tuple[str, ...]:
-    """Roles this person has in this incident beyond the standing ones: being on call as its commander."""
-    return tuple(role for role, contacts in incident.roster.items() if any(c.person == person for c in contacts))
+    """Roles this person has in this incident beyond the standing ones: being on call, or given one by who had it."""
+    on_call = (role for role, contacts in incident.roster.items() if any(c.person == person for c in contacts))
+    return (*on_call, *(role for role, who in incident.roles.items() if who == person))
+
+
+def _known(responder: Responder, person: str) -> Person:
+    people = responder.world.config.people
+    if person not in people.persons:
+        raise Refused(
+            "no_such_person", f"{person!r} is not in people.yaml. {suggestion(person, people.persons)}".strip()
+        )
+    return people.persons[person]
+
+
+def _called(people: People, incident: Incident, who: str, now: datetime) -> tuple[str, ...]:
+    """The persons behind a person or a role."""
+    if who in people.persons:
+        return (who,)
+    on_call = people.roles[who].on_call(now) if who in people.roles else ()
+    taken = (incident.roles[who],) if who in incident.roles else ()
+    if not on_call and not taken:
+        known = (*people.persons, *people.roles, *incident.roles)
+        why = f"Nobody is on call for {who}." if who in known else f"There is no person or role {who!r}."
+        raise Refused("nobody", f"{why} {suggestion(who, known) if who not in known else ''}".strip())
+    return (*on_call, *taken)
+
+
+def _not_twice(responder: Responder, before: datetime | None, what: str) -> None:
+    if before and responder.now - before < ONE_CLICK:
+        ago = int((responder.now - before).total_seconds())
+        raise Refused("just_paged", f"{what} was paged {ago} s ago: give them a minute.")
+
+
+def _minutes(count: int, most: timedelta) -> timedelta:
+    if not 1 <= count <= most // timedelta(minutes=1):
+        raise Refused("bad_time", f"Say 1 to {most // timedelta(minutes=1)} minutes, not {count}.")
+    return timedelta(minutes=count)
+
+
+def _ahead(responder: Responder, due: datetime | None) -> datetime | None:
+    if due is not None and due <= responder.now:
+        raise Refused("bad_time", f"{due:%Y-%m-%d %H:%M} UTC is past.")
+    return due
+
+
+def _text(name: str, text: str) -> str:
+    if not text.strip():
+        raise Refused("bad_text", f"The {name} must be said in words.")
+    return text
 
 
 def _standing(responder: Responder, person: str) -> tuple[str, ...]:

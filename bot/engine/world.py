@@ -40,7 +40,10 @@ class Voice(Protocol):
 
     def approval(self, incident: Incident, approval: Approval) -> Said: ...
 
-    def post(self, incident: Incident, purpose: str) -> Said: ...
+    def post(self, incident: Incident, purpose: str, read: ReadText) -> Said: ...
+
+    def topic(self, incident: Incident) -> str:
+        """Of its channel: at most 250 characters, on one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,5 +57,6 @@ class World:
     replica: str
     templates: Path
     lease: float = 4.0  # seconds that a claimed decision stays ours without renewal
-    channel: str = ""  # where the incident's messages stand
+    channel: str = ""  # where announcements stand, and whatever has no channel of its own
+    rooms: bool = False  # whether each incident gets a channel of its own
     ack_link: Callable[[str, str], str] = field(default=lambda incident, person: "")  # noqa: ARG005 - no web, no link

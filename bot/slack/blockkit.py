@@ -13,7 +13,7 @@ FIELDS_MAX = 10
 
 def header(text: str) -> Block:
     """Plain text."""
-    return {"type": "header", "text": _plain(text, HEADER_MAX)}
+    return {"type": "header", "text": plain_text(text, HEADER_MAX)}
 
 
 def section(text: str, *, block_id: str = "", accessory: Block | None = None) -> Block:
@@ -52,16 +52,16 @@ def actions(block_id: str, *buttons: Block) -> Block:
 
 def button(label: str, action_id: str, value: str, *, style: str = "", sure: tuple[str, str] | None = None) -> Block:
     """`sure`: title and question (both plain) that Slack asks before it sends the click."""
-    block: Block = {"type": "button", "text": _plain(label, LABEL_MAX), "action_id": action_id, "value": value}
+    block: Block = {"type": "button", "text": plain_text(label, LABEL_MAX), "action_id": action_id, "value": value}
     if style:
         block["style"] = style
     if sure:
         title, question = sure
         block["confirm"] = {
-            "title": _plain(title, 100),
-            "text": _plain(question, 300),
-            "confirm": _plain("Yes", 30),
-            "deny": _plain("No", 30),
+            "title": plain_text(title, 100),
+            "text": plain_text(question, 300),
+            "confirm": plain_text("Yes", 30),
+            "deny": plain_text("No", 30),
         }
     return block
 
@@ -76,7 +76,7 @@ def _packed(lines: Iterable[str]) -> Iterator[str]:
     yield text
 
 
-def _plain(text: str, limit: int) -> Block:
+def plain_text(text: str, limit: int) -> Block:
     return {"type": "plain_text", "text": _cut(text, limit), "emoji": False}
 
 

@@ -6,10 +6,21 @@ A post may leave late. It says what happened, and what has changed since.
 from __future__ import annotations
 
 from bot.domain.incident import Incident
-from bot.domain.record import Notify, Page
+from bot.domain.record import Notify, Page, Status
 from bot.domain.wording import listed
 from bot.slack.mrkdwn import plain
-from bot.slack.standing import Crowd, alive_until, cuts, group, headline, moment, since_opening, spoken
+from bot.slack.standing import (
+    Crowd,
+    alive_until,
+    cuts,
+    group,
+    headline,
+    moment,
+    severity,
+    since_opening,
+    spoken,
+    title,
+)
 
 
 def sentence(incident: Incident, purpose: str, crowd: Crowd) -> str:
@@ -34,6 +45,43 @@ def sentence(incident: Incident, purpose: str, crowd: Crowd) -> str:
             return f"Nobody of {plain(rest, 60)} could be reached by any way: the next level is paged at once."
         case "page_failed":
             return _page_failed(incident, rest, crowd)
+        case "severity":
+            return f"Severity is now {severity(incident, crowd)}."
+        case "role":
+            return _role(incident, rest, crowd)
+        case "task":
+            return _task(incident, rest, crowd)
+        case "escalated":
+            return "The next level is paged now, on a person's word."
+        case "summoned":
+            return f"{crowd.name(rest)} is called in and paged now."
+        case "silenced":
+            until = incident.silenced_until
+            return f"Nobody is paged again{f' before {moment(incident, until)}' if until else ''}; " + _goes_on(
+                incident
+            )
+        case "merged":
+            return _merged(incident)
+        case "private":
+            return "This incident is private now: only those who are let into its channel read on."
+        case "reminder":
+            return _reminder(incident)
+        case "update":
+            return _update(incident, rest, crowd)
+        case "pinned":
+            return _pinned(incident, crowd)
+        case "false_positive":
+            return _false_positive(incident)
+        case "roles":
+            return f"Who does what in {plain(incident.id, 40)}? Take a role; what it asks of you is told to you alone."
+        case "files":
+            return f"{title(incident)}: what happened when, as a picture, and the report."
+        case "channel_failed":
+            return _channel_failed(incident)
+        case "announcement":
+            return announcement(incident)
+        case "moved" | "closed":
+            return f"{plain(incident.id, 40)} is private and goes on elsewhere."
     return f"{plain(incident.id, 40)}: {plain(purpose, 120)}."
 
 
@@ -46,6 +94,76 @@ def _acknowledged(incident: Incident, crowd: Crowd) -> str:
     stops = f" Escalation stops until {moment(incident, until)}." if until else ""
     goes_on = "" if incident.containment == "contained" else " Containment and its pages go on."
     return f"Acknowledged by {who}.{stops}{goes_on}"
+
+
+def announcement(incident: Incident) -> str:
+    """Of a private one nothing but that it is there."""
+    if incident.private:
+        return f"{plain(incident.id, 40)} {incident.severity.name}: private."
+    return f"{title(incident)}: {spoken(incident.status)}. {headline(incident)}"
+
+
+def _goes_on(incident: Incident) -> str:
+    return "new levels are." if incident.containment == "contained" else "new levels and containment are."
+
+
+def _role(incident: Incident, role: str, crowd: Crowd) -> str:
+    who = incident.roles.get(role)
+    return f"{crowd.name(who)} is now {spoken(role)}." if who else f"Nobody is {spoken(role)} any more."
+
+
+def _task(incident: Incident, id: str, crowd: Crowd) -> str:
+    task = incident.tasks.get(id)
+    if task is None:
+        return f"Task {plain(id, 20)} changed."
+    if task.done:
+        return f"Task {plain(id, 20)} is done, says {crowd.name(task.done_by)}."
+    whose = f"for {crowd.name(task.owner)}" if task.owner else "for NOBODY yet"
+    return f"Task {plain(id, 20)} {whose}" + (f", due {moment(incident, task.due)}." if task.due else ".")
+
+
+def _merged(incident: Incident) -> str:
+    if incident.status is Status.MERGED:
+        return f"This incident goes on in {plain(incident.merged_into, 40)}. What it holds stays held."
+    return f"{plain(incident.absorbed[-1], 40) if incident.absorbed else 'Another incident'} goes on here."
+
+
+def _reminder(incident: Incident) -> str:
+    last = incident.said[-1].at if incident.said else None
+    since = f"the last was {since_opening(incident, last)}" if last else "there was none so far"
+    return f"A status update is due: {since}."
+
+
+def _update(incident: Incident, number: str, crowd: Crowd) -> str:
+    at = int(number) - 1 if number.isdigit() else -1
+    if not 0 <= at < len(incident.said):
+        return "Status update."
+    given = incident.said[at]
+    due = incident.timers.get("update")
+    following = f" The next is due {moment(incident, due)}." if due else ""
+    return f"Status update {at + 1} by {crowd.name(given.by)} at {moment(incident, given.at)}.{following}"
+
+
+def _pinned(incident: Incident, crowd: Crowd) -> str:
+    pin = list(incident.pins.values())[-1] if incident.pins else None
+    if pin is None:
+        return "A message was put on the timeline."
+    return f"{crowd.name(pin.by)} put a message of {crowd.name(pin.author)} on the timeline."
+
+
+def _false_positive(incident: Incident) -> str:
+    held = sum(run.holding for run in incident.steps.values())
+    if incident.status is not Status.FALSE_POSITIVE:
+        return f"It was taken for a false alarm, and is {spoken(incident.status)} by now."
+    if not held:
+        return "A false alarm, and nothing is held any more."
+    return f"A false alarm. {held} step{'s' * (held != 1)} still hold{'s' * (held == 1)}: release what is not needed."
+
+
+def _channel_failed(incident: Incident) -> str:
+    if incident.private:
+        return f"{announcement(incident)} Its channel could not be opened: read on with firedoor incident show."
+    return f"{plain(incident.id, 40)} has no channel of its own, Slack did not open one: it is told of here."
 
 
 def _unacknowledged(incident: Incident, crowd: Crowd) -> str:

@@ -87,7 +87,32 @@ def agent(incident: Incident, crowd: Crowd) -> str:
         return f"{uid} (NOT ENROLLED: what it holds is not known)" if uid else "none named"
     name = f"{plain(known.name, 60)} ({plain(known.id, 80)})" if known.name else plain(known.id, 80)
     owner = f", owner {crowd.name(known.owner)}" if known.owner else ""
-    return name + owner + (f", team {plain(known.team, 60)}" if known.team else "")
+    team = f", team {plain(known.team, 60)}" if known.team else ""
+    behind = f" and {len(known.delegates) - NAMED} more" if len(known.delegates) > NAMED else ""
+    acting = ", ".join(plain(one, 60) for one in known.delegates[:NAMED])
+    return name + owner + team + (f"; {acting}{behind} act{'s' * (len(known.delegates) == 1)} for it" if acting else "")
+
+
+def severity(incident: Incident, crowd: Crowd) -> str:
+    """With who changed it, and from what."""
+    now, first = incident.severity, incident.begun.severity
+    if not incident.rated_by:
+        return now.name if now is first else f"{now.name}, opened as {first.name}"
+    return f"{now.name}, set by {crowd.name(incident.rated_by)}" + ("" if now is first else f"; opened as {first.name}")
+
+
+def roles(incident: Incident, crowd: Crowd) -> str:
+    """Those that somebody has taken here; '' where nobody has any."""
+    return "; ".join(f"{spoken(role)}: {crowd.name(who)}" for role, who in incident.roles.items())
+
+
+def tasks(incident: Incident) -> str:
+    """`2 open (1 overdue), 3 done`, '' where there are none."""
+    if not incident.tasks:
+        return ""
+    left = [task for task in incident.tasks.values() if not task.done]
+    late = sum(task.due is not None and task.due <= (incident.at or incident.start) for task in left)
+    return f"{len(left)} open" + (f" ({late} overdue)" if late else "") + f", {len(incident.tasks) - len(left)} done"
 
 
 # Containment ----------------------------------------------------------------------------------------------------
@@ -170,6 +195,11 @@ def overridable(incident: Incident) -> list[StepRun]:
         for run in incident.steps.values()
         if run.status in stuck and is_held(incident, run) and run.calls and not run.accepted
     ]
+
+
+def can_contain(incident: Incident) -> bool:
+    """Whether a person's word would start cuts that do not run by themselves."""
+    return incident.frozen.playbook is not None and not (incident.started and incident.contain) and not incident.over
 
 
 def _counts(incident: Incident, run: StepRun) -> bool:
@@ -379,6 +409,10 @@ def _deadline(incident: Incident, name: str) -> str:
             return f"phase {spoken(rest)} is due"
         case "run":
             return "the playbook's time is over"
+        case "update":
+            return "a status update is due"
+        case "task":
+            return f"task {plain(rest, 20)} is due"
     return ""
 
 

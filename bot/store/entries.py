@@ -186,6 +186,13 @@ class Entries(Session):
         )
         return tuple(row[0] for row in rows)
 
+    def move_open_keys(self, incident: str, to: str) -> None:
+        """What comes for the one belongs to the other."""
+        self._must_write()
+        self._settle(tables.open_keys)
+        self._run("UPDATE open_keys SET incident = :to WHERE incident = :incident", {"incident": incident, "to": to})
+        self._open.clear()
+
     def drop_open_keys(self, incident: str) -> None:
         self._must_write()
         self._settle(tables.open_keys)

@@ -20,9 +20,11 @@ from bot.domain.incident import Frozen, Incident, StepStatus, admit, due, fold, 
 from bot.domain.outcome import Done, Outcome, Pending, Skipped
 from bot.domain.playbook import Call, Playbook, Step, Target
 from bot.domain.record import (
+    Absorbed,
     ActionSettled,
     AskApproval,
     AskPermit,
+    ChannelOpened,
     DeadlinePassed,
     Decision,
     Deferred,
@@ -33,7 +35,11 @@ from bot.domain.record import (
     Event,
     HoldPlaced,
     HoldReleased,
+    Invite,
+    Invited,
+    Merged,
     Notify,
+    OpenChannel,
     Page,
     PageFailed,
     PageKind,
@@ -42,8 +48,10 @@ from bot.domain.record import (
     PlaceHold,
     Post,
     Posted,
+    Released,
     ReleaseHold,
     RunAction,
+    SeverityChanged,
     TextRef,
     Verb,
     Withdraw,
@@ -124,6 +132,15 @@ class Desk:
         admit(self.incidents[id], event)
         return self._append(id, event)
 
+    def merge(self, id: str, into: str) -> None:
+        """Both entries or, raising Refused, none."""
+        merged = Merged(into, "a")
+        absorbed = Absorbed(id, "a", severity=self.incidents[id].severity)
+        admit(self.incidents[id], merged)
+        admit(self.incidents[into], absorbed)
+        self.happen(id, merged)
+        self.happen(into, absorbed)
+
     def refuses(self, id: str, event: Event) -> str:
         """The code of the refusal; an AssertionError where the event is taken."""
         before = self.incidents[id]
@@ -182,9 +199,9 @@ class Desk:
             case Withdraw(decisions=ids):
                 for gone in ids:
                     self.queue.pop(gone, None)
-            case Post() | AskApproval() | DraftDocument() if self.eager:
+            case Post() | AskApproval() | DraftDocument() | OpenChannel() | Invite() if self.eager:
                 self.answer(decision)
-            case Page() | Notify() | RunAction() | Post() | AskApproval() | DraftDocument():
+            case Page() | Notify() | RunAction() | Post() | AskApproval() | DraftDocument() | OpenChannel() | Invite():
                 self.queue[decision.id] = (id, decision)
 
     def _take(self, group: str, id: str) -> str:
@@ -208,8 +225,10 @@ class Desk:
 
     # Answers ----------------------------------------------------------------------------------------------------
 
-    def answer(self, decision: Post | AskApproval | DraftDocument) -> None:
+    def answer(self, decision: Post | AskApproval | DraftDocument | OpenChannel | Invite) -> None:
         self.queue.pop(decision.id, None)
+        if not self.incidents[decision.incident].wants(decision.id):
+            return  # the performer asks too before it begins
         match decision:
             case Post(id=id, incident=incident, purpose=purpose):
                 self.happen(incident, Posted(id, purpose, "C1", "1.0"))
@@ -217,6 +236,10 @@ class Desk:
                 self.happen(incident, Posted(id, f"approval:{id}", "C1", "1.0"))
             case DraftDocument(id=id, incident=incident, kind=kind):
                 self.happen(incident, DocumentDrafted(id, kind, TextRef(kind, "d")))
+            case OpenChannel(id=id, incident=incident, name=name, private=private):
+                self.happen(incident, ChannelOpened(id, f"C-{name}", name, private))
+            case Invite(id=id, incident=incident):
+                self.happen(incident, Invited(id))
 
     def calls(self, step: str = "", incident: str = "") -> list[RunAction]:
         found = [d for _, d in self.queue.values() if isinstance(d, RunAction)]
@@ -330,6 +353,17 @@ def check(
         if isinstance(decision, Page) and decision.kind is PageKind.ESCALATION:
             assert not after.acked_by, "an escalation page after the acknowledgement"
             assert not after.over, "an escalation page after the end"
+            # The next way of a page that failed is no repeat.
+            if after.is_silent(after.at or START) and not isinstance(event, PageFailed):
+                assert not _reached(before, decision), "a page repeated in the silence"
+        assert not isinstance(decision, ReleaseHold) or isinstance(event, Released), "only people let go"
+    if isinstance(event, SeverityChanged):
+        assert after.containment is before.containment
+        assert {id: run for id, run in after.steps.items() if run.holding} == {
+            id: run for id, run in before.steps.items() if run.holding
+        }
+    if "update" in after.timers:
+        assert not after.over
     for state in after.pages.values():
         if isinstance(state.page, Page) and state.state == "queued":
             assert not after.over
@@ -338,6 +372,17 @@ def check(
         assert after.deadlines().get(event.name) != event.due, f"{event.name} is due again at once"
     assert (after.containment is Containment.CONTAINED) == is_contained(after, entries)
     assert after.containment is not Containment.CONTAINED or "containment" not in after.timers
+
+
+def _reached(incident: Incident, page: Page) -> bool:
+    """This person for this level, by a page that left or is about to."""
+    return any(
+        isinstance(state.page, Page)
+        and (state.page.kind, state.page.person) == (page.kind, page.person)
+        and max(state.page.levels) == max(page.levels)
+        and state.state in ("queued", "sent")
+        for state in incident.pages.values()
+    )
 
 
 def is_contained(incident: Incident, entries: list[Entry]) -> bool:

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 
 from bot.domain.alert import Resource, Sev, Severity
 from bot.domain.approval import ApprovalState, fingerprint
+from bot.domain.conversation import next_task
 from bot.domain.escalation import Contact, Matrix, next_moment, reached
 from bot.domain.expression import Expression, ListOf, Literal, Name
 from bot.domain.incident import StepStatus, admit, due, next_deadline
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown
 from bot.domain.playbook import ApprovalRule, Concurrency, Manual, OnError, OnTimeout, Playbook, Retry, Rung, Step
 from bot.domain.record import (
+    Absorbed,
     Acknowledged,
     ActionSettled,
     AgentResolved,
@@ -31,30 +33,47 @@ from bot.domain.record import (
     AskPermit,
     DraftDocument,
     Entry,
+    Escalated,
     Event,
     FormSubmitted,
+    MadePrivate,
+    Merged,
     NoteAdded,
     Notify,
     Overridden,
     Page,
     PageFailed,
     PageSent,
+    PinChanged,
+    Pinned,
     Post,
     PostFailed,
     Released,
+    ReminderSnoozed,
+    RoleTaken,
     RosterResolved,
     RunAction,
+    SeverityChanged,
+    Silenced,
     Status,
     StatusChanged,
+    Summoned,
+    TaskAdded,
+    TaskChanged,
     TextRef,
+    Timers,
     Unacknowledged,
+    UpdateGiven,
     Verb,
 )
 from bot.errors import Refused
 from tests.domain.desk import Desk, call, minutes, playbook, step
 from tests.domain.incidents import AGENT, ALERT, MATRIX, ROSTER, RUNBOOK
 
-ONCE = PageSent | PageFailed | ActionSettled | Acknowledged | Unacknowledged | ApprovalGiven | ApprovalRefused
+ONCE = (
+    *(PageSent, PageFailed, ActionSettled, Acknowledged, Unacknowledged, ApprovalGiven, ApprovalRefused),
+    *(SeverityChanged, RoleTaken, TaskAdded, UpdateGiven, ReminderSnoozed, Silenced, Pinned, PinChanged, MadePrivate),
+)
 PEOPLE = ("a", "b", "c", "owner-2")
 GROUPS = (("security_team",), ("infra_owner",), ("security_team", "infra_owner"), ("sre",))
 
@@ -78,6 +97,7 @@ class Life:
                 notify=self.random.choice(((), ("sre", "cto"))),
                 trigger_errors=self.random.choice(((), ("other",))),
                 agent=self.random.choice((AGENT, AGENT, AGENT, None)),
+                timers=Timers(updates=self.random.choice(((), (1800.0, 3600.0, 0.0, 0.0)))),
             )
 
     def _often(self, percent: int) -> bool:
@@ -160,11 +180,30 @@ class Life:
                 assert due(incident, desk.now) == ()
                 following = next_deadline(incident)
                 assert following is None or following > desk.now
-        elif chance < 75 and self.past:
+        elif chance < 67 and len(desk.incidents) > 1:
+            self._merge(*self.random.sample(tuple(desk.incidents), 2))
+        elif chance < 76 and self.past:
             self._again(*self.random.choice(self.past))
         else:
             id = self.random.choice(tuple(desk.incidents))
             self._try(id, self._event(id))
+
+    def _merge(self, id: str, into: str) -> None:
+        before = dict(self.desk.incidents)
+        held = [run.id for run in before[id].steps.values() if run.holding]
+        try:
+            self.desk.merge(id, into)
+        except Refused:
+            assert self.desk.incidents == before
+            return
+        after = self.desk.incidents[id]
+        assert after.over
+        assert not self.desk.incidents[into].over
+        assert [run.id for run in after.steps.values() if run.holding] == held, "what is held stays held"
+        assert self.desk.incidents[into].severity == min(before[id].severity, before[into].severity)
+        for again in (Merged(into, "a"), StatusChanged(Status.INVESTIGATING, "a")):
+            assert self.desk.refuses(id, again)
+        assert self.desk.refuses(into, Absorbed(id, "a"))
 
     def _try(self, id: str, event: Event) -> None:
         before, entries = self.desk.incidents[id], len(self.desk.entries[id])
@@ -253,8 +292,34 @@ class Life:
             lambda: RosterResolved(self._roster()),
             lambda: AgentResolved(pick((AGENT, None, replace(AGENT, id="agent-8")))),
             lambda: NoteAdded(by, TextRef("n", "d")),
+            self._said_in_the_room(id, by),
+            self._said_in_the_room(id, by),
         )
         return pick(events)()
+
+    def _said_in_the_room(self, id: str, by: str) -> Callable[[], Event]:
+        incident, pick = self.desk.incidents[id], self.random.choice
+        later = self.desk.now + minutes(pick((-5, 3, 30, 600)))
+        task = pick((*incident.tasks, "T1", "T9"))
+        message, text = pick(("C1/1", "C1/2")), TextRef(f"t{self.random.randrange(3)}", "d")
+        said: tuple[Callable[[], Event], ...] = (
+            lambda: SeverityChanged(pick(tuple(Sev)), by),
+            lambda: RoleTaken(pick(("scribe", "sre", "nothing")), pick((by, "cto-1", "")), by),
+            lambda: TaskAdded(
+                next_task(incident), text, pick((by, "cto-1", "")), pick((later, None)), by, ways=("slack",)
+            ),
+            lambda: TaskChanged(task, by, pick((by, "")), pick((later, None)), done=pick((True, False))),
+            lambda: UpdateGiven(by, TextRef(f"u{incident.version}", "d"), text, text),
+            lambda: ReminderSnoozed(by, pick((later, None))),
+            lambda: Escalated(by, level=pick((0, 0, 2))),
+            lambda: Summoned(pick(("cto-1", "dba-1")), by, ways=pick((("email", "slack"), ()))),
+            lambda: Silenced(by, later),
+            lambda: Silenced(by, later),
+            lambda: Pinned(message, "u1", by, text, self.desk.now),
+            lambda: PinChanged(message, pick((text, None))),
+            lambda: MadePrivate(by),
+        )
+        return pick(said)
 
     def _alert(self) -> AlertReceived:
         """The same news or other news; from a source that may contain, or from one nobody trusts."""
@@ -381,6 +446,7 @@ def test_lives_that_were_lived_before(seed: int) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)  # one that cuts a life short would look like a flaky one
 @lives(moves=150, examples=3_000)
 def test_very_many_lives(random: Random, moves: int) -> None:
     live(random, moves)

@@ -455,13 +455,16 @@ def test_resolving_cancels_what_has_not_begun_and_follows_cuts_to_their_end() ->
     assert desk.status("next") == "cancelled"
 
 
-def test_a_late_answer_of_a_call_that_was_run_again_changes_nothing() -> None:
+def test_a_late_answer_of_a_call_that_was_run_again_is_recorded_once_and_changes_nothing() -> None:
     desk = begin(step("work"))
     (old,) = desk.calls()
     desk.happen("INC-1", Overridden("work", "a"))
+    before = desk.incidents["INC-1"]
+    assert not before.wants(old.id)
     settled = ActionSettled(old.id, "work", old.call, old.verb, NO)
+    assert desk.happen("INC-1", settled) == ()
+    assert desk.incidents["INC-1"].steps == before.steps
     assert desk.refuses("INC-1", settled) == "already_settled"
-    assert not desk.incidents["INC-1"].wants(old.id)
 
 
 def drafts(desk: Desk) -> list[str]:
