@@ -7,7 +7,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,7 +135,7 @@ def _embedded(config: Config, data: Path, port: int, api_url: str) -> Config:
         host=HOST,
         port=port,
         public_url=f"http://{HOST}:{port}",
-        slack=Slack(BOT_TOKEN, channel, APP_TOKEN, api_url=api_url),
+        slack=Slack(BOT_TOKEN, channel, APP_TOKEN, api_url=api_url, channels="per_incident"),
         keys=replace(KEYS, ledger=SecretRef("file", str(data / "keys" / "ledger.pem"))),
         ledger=Ledger(Place(str(data / LEDGER)), Place(str(data / ANCHORS))),
     )
@@ -184,7 +184,8 @@ def _workspace(config: Config, clock: SystemClock, siem: Siem, environ: Mapping[
         for group in sorted(config.people.groups)
     ]
     slack = Workspace([*insiders, guest, outsider], channels, clock, groups=groups)
-    extras = {"alert": _sender(siem), "alerts": _shelf(siem), "code": _authenticator(config, siem), "style": _style}
+    extras = {"alert": _sender(siem), "alerts": _shelf(siem), "code": _authenticator(config, siem)}
+    extras["begin"] = _begin(config, clock)
     return WorkspaceServer(slack, render=to_html, extras=extras, page=PAGE, environ=environ)
 
 
@@ -242,9 +243,19 @@ def _authenticator(config: Config, siem: Siem) -> Extra:
     return code
 
 
-def _style(_: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The style sheet of rendered blocks."""
-    return {"css": STYLE}
+def _begin(config: Config, clock: SystemClock) -> Extra:
+    def begin(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the page needs to begin: the style sheet of rendered blocks, and whom to act as first."""
+        called = (p for matrix in config.matrices.values() for p in _called(config, matrix.levels[0].roles, clock))
+        return {"css": STYLE, "words": [], "first": next((slack for slack in called if slack), "")}
+
+    return begin
+
+
+def _called(config: Config, roles: Sequence[str], clock: SystemClock) -> Iterator[str]:
+    for role in roles:
+        for person in config.people.roles[role].on_call(clock.now()):
+            yield config.people.persons[person].slack
 
 
 def _free_port() -> int:
