@@ -6,6 +6,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
+from bot.domain.alert import Severity
 from bot.domain.approval import ApprovalState, missing
 from bot.domain.incident import StepStatus
 from bot.domain.record import Acknowledged, ApprovalGiven, Status
@@ -23,7 +24,7 @@ def test_fifty_approvals_by_five_people_are_one_each_and_the_right_quorum(store_
     together = Barrier(10)
     try:
         with desk.serving():
-            desk.receive(severity_id=5)
+            desk.receive(severity_id=Severity.CRITICAL)
             desk.until(lambda: desk.status(STEP) is StepStatus.AWAITING_APPROVAL)
             asked = desk.incident().approvals[desk.incident().steps[STEP].request]
 
@@ -55,7 +56,7 @@ def test_an_ack_and_a_resolve_at_the_same_moment_leave_one_story(store_url: str)
     desk = Desk(store_url, threads=True)
     try:
         with desk.serving(), ThreadPoolExecutor(10) as crowd:
-            desk.receive(severity_id=5)
+            desk.receive(severity_id=Severity.CRITICAL)
             jobs = [verbs.acknowledge("INC-1", person, "slack") for person in FIVE]
             jobs += [verbs.status("INC-1", Status.RESOLVED, "head-of-security", "slack") for _ in FIVE]
             together = Barrier(10)
