@@ -63,14 +63,19 @@ def _template(postgres: str) -> str:
     return "template_firedoor"
 
 
+@pytest.fixture(scope="session")
+def new_database(postgres: str, _template: str) -> Callable[[], str]:
+    """Makes a fresh PostgreSQL database; returns its URL."""
+    return lambda: _database(postgres, f"test_{os.getpid()}_{next(_numbers)}", f"TEMPLATE {_template}")
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a fresh database, once on each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/firedoor.db"
-    url: str = request.getfixturevalue("postgres")
-    template: str = request.getfixturevalue("_template")
-    return _database(url, f"test_{os.getpid()}_{next(_numbers)}", f"TEMPLATE {template}")
+    url: str = request.getfixturevalue("new_database")()
+    return url
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from bot.errors import Unavailable
 from bot.ports import Instance, Ports, Snapshot
 
 _DECISION, _INCIDENT, _INSTANCE = "firedoor:decision", "firedoor:incident", "firedoor:instance"
+_FIRST = timedelta(seconds=1)  # small and empty volumes are done at once, and what waits for this goes on
 _POLL = timedelta(seconds=15)
 _LAG = timedelta(minutes=2)  # until a new snapshot must be listed
 _STILL = timedelta(seconds=1)  # a process that stood still between look and deed may have been replaced: it looks again
@@ -77,7 +78,7 @@ class TakeSnapshot(Action):
         if any(snapshot.state != "completed" for snapshot in taken):
             ids = [snapshot.id for snapshot in taken]
             seen = {"snapshots": ids, "seen": now.isoformat()}
-            return Pending(now + _POLL, seen, f"{len(ids)} snapshots of {params['instance']} under way")
+            return Pending(now + (_POLL if so_far else _FIRST), seen, f"{len(ids)} snapshots of {params['instance']} under way")
         return Done(Grade.CONFIG, _evidence(params, taken))
 
     def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:

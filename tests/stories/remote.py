@@ -13,14 +13,16 @@ from typing import Any
 from bot.errors import SystemFailure
 
 BEFORE, AFTER = "before", "after"
+TOWN = "town"
 
 
 @dataclass
 class Served:
-    """`objects` by name. `watch` is told of every call, before its effect and after, and may kill who calls."""
+    """`objects` by name. `watch` is told of every call, before its effect and after, and may kill who calls. What is
+    said to the `town` is between the test and its processes: it is no call to a system."""
 
     objects: Mapping[str, Any]
-    watch: Callable[[str, str, int], None] | None = None
+    watch: Callable[[str, str, int], None] | None = None  # what, when, and which call it is
     calls: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -41,7 +43,7 @@ class Served:
         self._server.server_close()
 
     def _tell(self, what: str, when: str, number: int) -> None:
-        if self.watch:
+        if self.watch and number:
             self.watch(what, when, number)
 
     def _answer(self, read: Any, write: Any) -> None:
@@ -49,10 +51,11 @@ class Served:
             name, method, args, kwargs = pickle.load(read)
         except (EOFError, ConnectionResetError):
             return  # killed before it had said what it wanted
-        what = f"{name}.{method}"
-        with self._lock:
-            self.calls.append(what)
-            number = len(self.calls)
+        what, number = f"{name}.{method}", 0
+        if name != TOWN:
+            with self._lock:
+                self.calls.append(what)
+                number = len(self.calls)
         self._tell(what, BEFORE, number)
         answer: tuple[Any, ...]
         try:

@@ -1,5 +1,5 @@
-"""Alerts that are signed and still not to be believed: of whom a source may not speak, what must not be touched, and
-what was said before. (Strangers and the bot's own identity: test_hostile.)"""
+"""What a forged alert can make a live bot do: page people, and nothing else. It comes from a stranger, or is
+about the bot itself, whom its source may not speak of, or what must not be touched; or it was said before."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
+from bot.domain.agent import Mode
 from tests.stories import siem
-from tests.stories.test_hostile import untouched
 from tests.stories.town import ACCOUNT, Town, until
 
 CHANGE, EXPOSURE = "unintended_production_change", "data_exposure"
+BOT = f"arn:aws:iam::{ACCOUNT}:role/firedoor"
 BREAK_GLASS = f"arn:aws:iam::{ACCOUNT}:role/break-glass"
 
 
@@ -37,6 +38,25 @@ def town(tmp_path: Path, moto: str) -> Iterator[Town]:
         with built.editing("agents.yaml") as body:
             body["protected"] = [BREAK_GLASS]
         yield built
+
+
+def untouched(town: Town) -> bool:
+    """Asked of the systems: everything the agent held is still there."""
+    iam, ec2 = town.aws("iam"), town.aws("ec2")
+    (key,) = iam.list_access_keys(UserName=town.user)["AccessKeyMetadata"]
+    policies = iam.list_role_policies(RoleName=town.role)["PolicyNames"]
+    groups = ec2.describe_instances(InstanceIds=[town.instance])["Reservations"][0]["Instances"][0]["SecurityGroups"]
+    entity, mode = town.vault.read_entity("e-7"), town.gateway.state("agent-7")
+    return (
+        key["Status"] == "Active"
+        and policies == []
+        and all(group["GroupName"] != "firedoor-quarantine" for group in groups)
+        and entity is not None
+        and not entity.disabled
+        and len(town.vault.leases_of("agent-7")) == 2
+        and mode is not None
+        and mode.mode is Mode.ACTIVE
+    )
 
 
 def signed(town: Town, id: str, body: bytes, *, secret: str = "", at: float = 0.0) -> httpx.Response:
@@ -92,3 +112,37 @@ def test_forged_alerts_of_trusted_sources_page_people_and_contain_nothing(town: 
         assert town.show(incident)["containment"] not in ("contained", "none")
     assert sorted(town.incidents()) == sorted(incidents)
     assert untouched(town)
+
+
+def test_alerts_of_strangers_and_about_the_bot_page_people_and_contain_nothing(town: Town) -> None:
+    town.serve()
+
+    assert town.post(town.finding(), token="wrong-secret-0123456789").status_code == 401
+    assert untouched(town)
+
+    # Through a source that proves nothing: an incident, people, proposals.
+    first = town.post(town.finding(), source="anybody", token="").json()["alerts"][0]
+    assert first["status"] == "opened"
+    assert "may only propose" in first["why"]
+
+    # Through a trusted source, naming the bot itself and a protected identity.
+    about_the_bot = town.finding()
+    keys = about_the_bot["detail"]["resource"]["accessKeyDetails"]
+    keys |= {"accessKeyId": BOT, "userName": "firedoor", "principalId": BOT}
+    about_the_bot["detail"]["resource"]["instanceDetails"]["iamInstanceProfile"]["arn"] = BOT
+    second = town.post(about_the_bot).json()["alerts"][0]
+    assert second["status"] == "opened"
+
+    until(lambda: town.workspace.direct_messages("U0SRE1"), 60)
+    for opened in (first, second):
+        shown = until(lambda id=opened["incident"]: _quiet(town, id), 60)
+        cuts = {step: run["status"] for step, run in shown["steps"].items() if run["contains"]}
+        assert not {"running", "done"} & set(cuts.values()), cuts
+        assert shown["containment"] != "contained"
+    assert untouched(town)
+
+
+def _quiet(town: Town, incident: str) -> dict[str, object] | None:
+    shown = town.show(incident)
+    kept = shown["steps"]["evidence"]["status"]
+    return shown if kept not in ("waiting", "ready", "running") else None

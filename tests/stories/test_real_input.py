@@ -30,7 +30,7 @@ KEEPING = ("evidence", "snapshot")
 
 @pytest.fixture
 def town(tmp_path: Path, moto: str, store_url: str) -> Iterator[Town]:
-    with Town(tmp_path / "operator", moto, store_url, minute=0.5) as built:
+    with Town(tmp_path / "operator", moto, store_url, minute=0.4) as built:
         yield built
 
 
@@ -144,7 +144,7 @@ def assert_in_turn(town: Town) -> None:
     ("store_url", "door"),
     [
         ("postgresql", "sqs"),
-        ("postgresql", "webhook"),
+        pytest.param("postgresql", "webhook", marks=pytest.mark.soak),
         pytest.param("sqlite", "sqs", marks=pytest.mark.soak),
         pytest.param("sqlite", "webhook", marks=pytest.mark.soak),
     ],
@@ -160,7 +160,7 @@ def test_a_guardduty_finding_contains_pages_and_leaves_the_papers(town: Town, do
         assert answer.json()["alerts"][0]["status"] == "opened"
 
     # L1 at once, over Slack, with a working button; the next levels as the SLA before them passes
-    # (a minute lasts half a second).
+    # (a minute lasts 0.4 seconds).
     l1 = until(lambda: town.workspace.direct_messages("U0SRE1"))
     assert "INC-1" in str(l1[-1])
     l2 = until(lambda: [body for _, body in town.hooks.received if "INC-1" in str(body)], 40)
@@ -203,7 +203,7 @@ def test_a_guardduty_finding_contains_pages_and_leaves_the_papers(town: Town, do
 
 @pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
 def test_an_ack_in_time_wakes_nobody_else(tmp_path: Path, moto: str, store_url: str) -> None:
-    with Town(tmp_path / "operator", moto, store_url, minute=2) as town:  # L2 is due half a minute after the opening
+    with Town(tmp_path / "operator", moto, store_url, minute=1) as town:  # L2 is due 15 seconds after the opening
         town.serve()
         assert town.post(town.finding()).status_code == 202
         message = until(

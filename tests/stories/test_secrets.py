@@ -109,6 +109,7 @@ def test_a_planted_secret_is_nowhere_afterwards(town: Town) -> None:
         served = town.serve()
         talk = f"backend said {VAULT_TOKEN} to {own['T_VAULT']}"
         town.vault.faults.add("list_leases", Rejected("vault", talk), times=10_000)
+        town.vault_server.answer_once("/v1/sys/leases/revoke", 500, f"backend said {VAULT_TOKEN}")
         town.mailbox.refuse = True
         assert town.post(hostile(town)).status_code == 202
         until(lambda: town.show()["steps"]["evidence"]["status"] == "done", 60)
@@ -145,6 +146,7 @@ def readable(town: Town, served: Served) -> dict[str, bytes]:
     return {
         "Slack": str(town.workspace.state()).encode(),
         "mails": str(town.mailbox.mails).encode(),
+        "webhooks": str(town.hooks.received).encode(),
         "metrics": town.metrics().encode(),
         "documents": "".join(
             town.firedoor("incident", "document", "INC-1", kind).stdout
