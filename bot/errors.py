@@ -36,7 +36,12 @@ class Conflict(FiredoorError):
 
 
 class RecordBroken(FiredoorError):
-    """A stored entry does not verify: digest, chain, signature, or what it says."""
+    """A stored entry does not verify: digest, chain, signature, or what it says. `stream`: whose, where that is known:
+    nothing is written to it any more, and operators are paged."""
+
+    def __init__(self, why: str, stream: str = "") -> None:
+        self.stream = stream
+        super().__init__(why)
 
 
 class FutureEntry(RecordBroken):

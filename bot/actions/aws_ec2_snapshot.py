@@ -78,7 +78,9 @@ class TakeSnapshot(Action):
         if any(snapshot.state != "completed" for snapshot in taken):
             ids = [snapshot.id for snapshot in taken]
             seen = {"snapshots": ids, "seen": now.isoformat()}
-            return Pending(now + (_POLL if so_far else _FIRST), seen, f"{len(ids)} snapshots of {params['instance']} under way")
+            return Pending(
+                now + (_POLL if so_far else _FIRST), seen, f"{len(ids)} snapshots of {params['instance']} under way"
+            )
         return Done(Grade.CONFIG, _evidence(params, taken))
 
     def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:

@@ -25,10 +25,14 @@ Json = dict[str, Any]
 def list_incidents(asked: Namespace) -> int:
     with records(asked.config) as kept:
         rows = kept.tx.streams("incident", open=True if asked.open else None, limit=asked.limit)
+        broken = {fault.stream: fault.why for fault in kept.tx.faults()}
     found = [{"incident": row.stream, "open": row.open, **row.summary, "next_deadline": row.next_due} for row in rows]
+    found = [one | ({"broken": broken[one["incident"]]} if one["incident"] in broken else {}) for one in found]
     if asked.json:
         as_json(found)
         return Exit.OK
+    for stream, why in broken.items():
+        say(f"BROKEN {stream}: nothing is written to it any more. {why}")
     if not found:
         say("No incident is open." if asked.open else "There is no incident.")
         return Exit.OK

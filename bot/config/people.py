@@ -13,6 +13,7 @@ from bot.domain.escalation import Contact, Roster
 
 ANYONE = "anyone"  # any person of people.yaml
 COMMANDER = "incident_commander"
+OPERATORS = "operators"  # those who run Firedoor; the commander where nobody holds it
 WAYS = ("slack", "email", "webhook")
 
 # Verb -> roles or groups. Approving is not here: each step names its own groups.

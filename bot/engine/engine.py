@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from bot.domain.incident import Incident, fold
 from bot.domain.record import Entry, Opened
 from bot.engine.intake import tell_repeats
+from bot.engine.operators import Operators
 from bot.engine.performer import Performer
 from bot.engine.responder import Effects, Responder
 from bot.engine.timers import Timers
@@ -42,6 +43,8 @@ class Engine:
         self.store, self.world = store, world
         self.performer = Performer(store, world, lambda: self.writer, threads=threads)
         self.writer = Writer(store, world, self._effects)
+        self.operators = Operators(store, world)
+        self.performer.hear = self.writer.hear = self.operators.hear
         self.timers = Timers(store, self.wake) if threads else None
         self._stopping = threading.Event()
         self._ticker: threading.Thread | None = None
@@ -89,6 +92,7 @@ class Engine:
                 self.performer.give_up_late()
                 self._claim()
                 self._tell()
+                self.operators.look()
             except FiredoorError as error:
                 log.warning("the store does not answer: %s", error)
             except Exception:  # the ticker is the heartbeat: it must outlive any one fault
@@ -175,6 +179,7 @@ class Engine:
                 self.writer.submit(partial(Responder.wake, stream=stream)).result()
             self.writer.submit(self._take_postponed).result()
             self.writer.submit(tell_repeats).result()
+            self.operators.look(wait=True)
             if not done and not due and not self.performer.waiting:
                 return
         raise RuntimeError("the engine does not come to rest")

@@ -17,7 +17,6 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never, cast
 
 from bot.actions import Action
-from bot.config import resolve
 from bot.documents import render
 from bot.domain.incident import Incident
 from bot.domain.outcome import Done, Failed, Outcome, Pending, Skipped, Unknown
@@ -100,6 +99,7 @@ class Performer:
 
     def __init__(self, store: Store, world: World, writer: Callable[[], Writer], *, threads: bool = True) -> None:
         self._store, self._world, self._writer = store, world, writer
+        self.hear: Callable[[BaseException], None] = lambda _: None  # of decisions that cannot be carried out
         self._threads = threads
         self._pools: dict[str, ThreadPoolExecutor] = {}
         self._breakers: dict[str, Breaker] = {}
@@ -233,8 +233,9 @@ class Performer:
             if not self._over.is_set() and self._landed(flight):
                 self._postpone(claim, STORE)
                 self._begun.discard(claim.decision.id)
-        except Exception:  # a bug in one decision must not take the performer with it; the row stays and is shown
+        except Exception as error:  # a bug in one decision must not take the performer with it; the row stays, is shown
             log.exception("decision %s could not be carried out", claim.decision.id)
+            self.hear(error)
             self._broken.add(claim.decision.id)
             if self._landed(flight):
                 self._postpone(claim, BUG, left=True)
@@ -427,7 +428,7 @@ class Performer:
                 key=page.key,
                 incident=page.incident,
                 person=page.person,
-                address=self._address(page.person, page.way),
+                address=world.address(page.person, page.way),
                 subject=redact(said.subject),
                 body=redact(said.text),
                 ack_url=world.ack_link(page.incident, page.person) if isinstance(page, Page) else "",
@@ -439,21 +440,6 @@ class Performer:
 
     def _clean(self, said: Said) -> Blocks:
         return tuple(cast("dict[str, Any]", self._world.redactor.json(dict(block))) for block in said.blocks)
-
-    def _address(self, person: str, way: str) -> str:
-        found = self._world.config.people.persons.get(person)
-        if found is None:
-            raise Rejected(way, f"{person} is no longer in people.yaml")
-        match way:
-            case "slack":
-                address = found.slack
-            case "email":
-                address = found.email
-            case _:
-                address = resolve(found.webhook) if found.webhook else ""
-        if not address:
-            raise Rejected(way, f"people.yaml has no {way} address for {person}")
-        return address
 
     # Posts and papers -------------------------------------------------------------------------------------------
 

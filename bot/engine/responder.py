@@ -140,8 +140,12 @@ class Responder:
         )
 
     def _load(self, stream: str, known: Known | None) -> Known | None:
-        entries = self.tx.read(stream, known.state.version if known else 0)
-        return self.fold(stream, entries, known) if entries else known
+        try:
+            entries = self.tx.read(stream, known.state.version if known else 0)
+            return self.fold(stream, entries, known) if entries else known
+        except RecordBroken as error:
+            error.stream = error.stream or stream
+            raise
 
     def fold(self, stream: str, entries: Sequence[Entry], known: Known | None = None) -> Known:
         """A stream as some of its entries leave it: its first ones, or those that follow what is known."""

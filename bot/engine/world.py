@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bot.actions import Action
-from bot.config import Config
+from bot.config import Config, resolve
 from bot.domain.approval import Approval
 from bot.domain.incident import Incident
 from bot.domain.record import Notify, Page, TextRef
 from bot.domain.redaction import Redactor
+from bot.errors import Rejected
 from bot.ports import Ports
 
 if TYPE_CHECKING:
@@ -60,3 +61,19 @@ class World:
     channel: str = ""  # where announcements stand, and whatever has no channel of its own
     rooms: bool = False  # whether each incident gets a channel of its own
     ack_link: Callable[[str, str], str] = field(default=lambda incident, person: "")  # noqa: ARG005 - no web, no link
+
+    def address(self, person: str, way: str) -> str:
+        """Where this way reaches a person. Raises Rejected where people.yaml does not say."""
+        found = self.config.people.persons.get(person)
+        if found is None:
+            raise Rejected(way, f"{person} is no longer in people.yaml")
+        match way:
+            case "slack":
+                address = found.slack
+            case "email":
+                address = found.email
+            case _:
+                address = resolve(found.webhook) if found.webhook else ""
+        if not address:
+            raise Rejected(way, f"people.yaml has no {way} address for {person}")
+        return address

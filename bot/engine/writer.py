@@ -48,6 +48,7 @@ class Writer:
     def __init__(self, store: Store, world: World, effects: Callable[[Effects], None]) -> None:
         self._store, self._world, self._effects = store, world, effects
         self.watch: Callable[[int, Effects], None] | None = None  # of each commit: how many jobs, what they did
+        self.hear: Callable[[BaseException], None] = lambda _: None  # of jobs that failed
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._lock = threading.Condition()
         self._urgent: deque[Queued] = deque()
@@ -190,6 +191,8 @@ class Writer:
     def _answer(self, answers: list[Given]) -> None:
         grouped: dict[Callable[..., None], list[tuple[Future[Any], Any]]] = {}
         for queued, value, error in answers:
+            if error:
+                self.hear(error)
             if queued.done:
                 grouped.setdefault(queued.done, []).append((queued.future, error or value))
             elif error:

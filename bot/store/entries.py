@@ -111,17 +111,18 @@ class Entries(Session):
             version += 1
             where = f"{stream}/{row[1]}"
             if row[1] != version:
-                raise RecordBroken(f"{stream}/{version}: the entry is missing")
+                raise RecordBroken(f"{stream}/{version}: the entry is missing", stream)
             try:
                 entry = self._verified(stream, row[1:], previous)
             except FutureEntry as error:
-                raise FutureEntry(f"{where}: {error}") from error
+                raise FutureEntry(f"{where}: {error}", stream) from error
             except RecordBroken as error:
-                raise RecordBroken(f"{where}: {error}") from error
+                raise RecordBroken(f"{where}: {error}", stream) from error
             entries.append(entry)
             previous = entry.digest
         if version < known:
-            raise RecordBroken(f"{stream}/{version + 1}: the entry is missing, the stream went up to {known}")
+            why = f"{stream}/{version + 1}: the entry is missing, the stream went up to {known}"
+            raise RecordBroken(why, stream)
         return tuple(entries)
 
     def save_stream(self, row: StreamRow) -> None:

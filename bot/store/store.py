@@ -16,6 +16,7 @@ from bot.ports import Clock
 from bot.store import schema
 from bot.store.database import Database, open_database
 from bot.store.entries import Entries
+from bot.store.faults import Faults
 from bot.store.intake import Intake
 from bot.store.leaves import Leaves
 from bot.store.outbox import Outbox
@@ -27,7 +28,7 @@ from bot.store.session import Identity, moment
 _SKEW_REFRESH = timedelta(seconds=5)
 
 
-class Transaction(Entries, Outbox, Intake, Permits, Leaves):
+class Transaction(Entries, Outbox, Intake, Permits, Faults, Leaves):
     """One transaction. Rows that are only written wait and go out together; what reads them writes them first."""
 
 

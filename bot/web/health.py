@@ -49,7 +49,8 @@ class Health:
             reasons.append(self._engine.world.redactor.text(str(error)))
         except TimeoutError:
             reasons.append(f"store: no answer within {PATIENCE:.0f} s")
-        degraded = [self._engine.world.redactor.text(trouble) for trouble in self._troubles()]
+        troubles = (*self._engine.operators.warnings, *self._troubles())
+        degraded = [self._engine.world.redactor.text(trouble) for trouble in troubles]
         return as_json(503 if reasons else 200, {"ready": not reasons, "reasons": reasons, "degraded": degraded})
 
     async def metrics(self) -> Answer:

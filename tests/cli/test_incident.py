@@ -151,6 +151,9 @@ def test_reading_without_a_server(desk: Desk) -> None:
 
 def test_a_record_that_was_tampered_with_is_found(desk: Desk) -> None:
     declared(desk)
+    desk.bot.engine.submit(lambda r: r.tx.note_fault("INC-1", "as the server found it")).result()
+    assert desk.reads("incident", "list").out.startswith("BROKEN INC-1: nothing is written to it any more. as the ")
+    assert told(desk.reads("incident", "list", "--json"))[0]["broken"] == "as the server found it"
     desk.up.close()
     with sqlite3.connect(desk.folder / "firedoor.db") as raw:
         raw.execute(

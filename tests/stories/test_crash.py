@@ -159,7 +159,7 @@ class Company:
             time.sleep(0.01)
 
     def until_still(self) -> None:
-        """Snapshots are asked for, and no system has been called for a while; what is being answered now is left out."""
+        """Snapshots are asked for, and nothing has been called for a while; what is being answered now is left out."""
         self.until(lambda: "ec2.snapshot_instance" in self.served.calls, "no snapshot was asked for")
         seen, since = -1, time.monotonic()
         while time.monotonic() - since < 0.3:

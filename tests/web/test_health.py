@@ -8,7 +8,7 @@ import pytest
 
 from bot.domain.containment import Containment
 from bot.domain.record import PageSent
-from bot.errors import Unavailable
+from bot.errors import RecordBroken, Unavailable
 from bot.web import health
 from bot.web.app import application
 from bot.web.doors import Doors
@@ -20,6 +20,14 @@ def test_a_process_is_alive_and_ready(desk: Desk):
     assert desk.ask("GET", "/readyz").json() == {"ready": True, "reasons": [], "degraded": []}
     assert desk.ask("HEAD", "/readyz").content == b""
     assert desk.ask("POST", "/readyz").status_code == 405
+
+
+def test_a_record_that_cannot_be_read_is_said_and_the_others_are_served(desk: Desk):
+    desk.engine.operators.hear(RecordBroken("INC-1/3: the digest does not fit the bytes", "INC-1"))
+    desk.engine.operators.look(wait=True)
+    answer = desk.ask("GET", "/readyz")
+    assert answer.status_code == 200
+    assert "INC-1/3: the digest does not fit the bytes: nothing is written to INC-1" in answer.json()["degraded"][0]
 
 
 def test_a_store_that_does_not_answer_makes_it_unready_and_not_dead(desk: Desk, monkeypatch: pytest.MonkeyPatch):
