@@ -67,6 +67,7 @@ class SimChat:
 
     def update(self, ref: MessageRef, message: ChatMessage) -> None:
         self.faults.before("update")
+        self._require_channel(ref.channel)
         old = self._posted.get(ref)
         if old is None or old.ephemeral:
             raise Rejected("slack", f"message_not_found: there is no message {ref.ts} in {ref.channel}")

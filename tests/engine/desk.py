@@ -92,6 +92,7 @@ class Desk:
     clock: Any = None
     replica: str = "r-1"
     lease: float = 4.0
+    rooms: bool = False  # a channel for each incident
     actions: Mapping[str, Action] = field(default_factory=registry)
     voice: Voice | None = None
     signer: Signer = field(default_factory=Signer.fresh)
@@ -125,6 +126,7 @@ class Desk:
             templates=TEMPLATES,
             lease=self.lease,
             channel=channel,
+            rooms=self.rooms,
             ack_link=links.url,
         )
         self.engine = Engine(self.store, world, threads=self.threads)

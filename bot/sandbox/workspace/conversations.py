@@ -148,7 +148,12 @@ def info(room: Memory, args: Args) -> dict[str, Any]:
     return {"channel": shown}
 
 
-def listed(room: Memory, args: Args) -> dict[str, Any]:
+def listed_own(room: Memory, args: Args) -> dict[str, Any]:
+    """users.conversations: only those that the bot is in."""
+    return listed(room, args, own=True)
+
+
+def listed(room: Memory, args: Args, *, own: bool = False) -> dict[str, Any]:
     kinds = {"public_channel": "channels", "private_channel": "groups", "im": "im", "mpim": "mpim"}
     wanted = [kind.strip() for kind in str(args.get("types") or "public_channel").split(",")]
     if not set(wanted) <= set(kinds):
@@ -157,6 +162,8 @@ def listed(room: Memory, args: Args) -> dict[str, Any]:
         room.require_scope(f"{kinds[kind]}:read")
     names = {kinds[kind] for kind in wanted}
     here = [c for c in room.channels.values() if c.kind in names and (c.kind == "channels" or BOT_USER in c.members)]
+    if own:
+        here = [channel for channel in here if BOT_USER in channel.members]
     if truth(args, "exclude_archived"):
         here = [channel for channel in here if not channel.is_archived]
     found, cursor = paged(here, args)
@@ -221,5 +228,6 @@ METHODS: Mapping[str, Method] = {
     "conversations.info": Method(info, "", 50),
     "conversations.list": Method(listed, "", 20),
     "conversations.members": Method(members, "", 100),
+    "users.conversations": Method(listed_own, "", 50),
     "conversations.open": Method(open_direct, "im:write", 50),
 }
