@@ -136,7 +136,9 @@ class SimChat:
 
     def archive(self, channel: str) -> None:
         self.faults.before("archive")
-        here = self._mine(channel)
+        here = self.opened.get(channel)
+        if here is None or not here.channel.archived:
+            here = self._mine(channel)
         here.channel = replace(here.channel, archived=True)
 
     def upload(
