@@ -56,7 +56,7 @@ def test_a_storm_of_alerts_is_answered_alert_by_alert(live: Desk, url: str):
 
 def test_people_health_and_pages_answer_over_the_wire(live: Desk, url: str):
     with httpx.Client(base_url=url) as client:
-        assert client.get("/readyz").json() == {"ready": True, "reasons": []}
+        assert client.get("/readyz").json() == {"ready": True, "reasons": [], "degraded": []}
         assert "firedoor_store_up 1.0" in client.get("/metrics").text
         said = {"person": "sre-1", "code": live.code(), "title": "Seen by a person"}
         declared = client.post("/v1/incidents", json=said)
