@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from bot import __version__
-from bot.commands import catalogue, drill, folder, incident, ledger, plan, serve, verbs
+from bot.commands import catalogue, drill, folder, incident, ledger, people, plan, serve, verbs
 from bot.commands.command import MEANING, Command, exit_of
 from bot.commands.terminal import plain
 from bot.config import ConfigErrors
@@ -24,6 +24,7 @@ COMMANDS: tuple[Command, ...] = (
     *drill.COMMANDS,
     *incident.COMMANDS,
     *verbs.COMMANDS,
+    *people.COMMANDS,
     *ledger.COMMANDS,
     *catalogue.COMMANDS,
 )

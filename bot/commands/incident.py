@@ -16,6 +16,8 @@ from bot.domain.measures import pages_sent
 from bot.domain.outcome import Done, Failed, Pending
 from bot.domain.record import AlertReceived, AlertsCounted, Entry, Opened, Page, PageFailed, PageSent, Verb
 from bot.domain.timeline import narrate
+from bot.domain.why import QUESTIONS
+from bot.domain.why import why as answer
 from bot.domain.wording import listed, reason_text, span, topic_text
 from bot.errors import RecordBroken, Refused
 
@@ -52,6 +54,12 @@ def show(asked: Namespace) -> int:
         as_json(told)
     else:
         _print(told)
+    return Exit.OK
+
+
+def answer_why(asked: Namespace) -> int:
+    with records(asked.config) as kept:
+        print(block(answer(kept.incident(asked.incident, kept.entries(asked.incident)), asked.question)))
     return Exit.OK
 
 
@@ -331,6 +339,12 @@ def _show_arguments(parser: ArgumentParser) -> None:
     with_json(parser)
 
 
+def _why_arguments(parser: ArgumentParser) -> None:
+    _incident(parser)
+    parser.add_argument("question", metavar="QUESTION", choices=QUESTIONS, help=", ".join(QUESTIONS))
+    with_config(parser)
+
+
 def _document_arguments(parser: ArgumentParser) -> None:
     _incident(parser)
     parser.add_argument("kind", metavar="KIND", help="postmortem, customer-initial, internal-brief")
@@ -338,7 +352,8 @@ def _document_arguments(parser: ArgumentParser) -> None:
 
 
 def _verify_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("incident", metavar="INCIDENT", nargs="?", help="only this one (default: the whole record)")
+    about = "only this one (default: the whole record)"
+    parser.add_argument("incident", metavar="INCIDENT", nargs="?", type=str.upper, help=about)
     with_config(parser)
 
 
@@ -348,7 +363,7 @@ def _replay_arguments(parser: ArgumentParser) -> None:
 
 
 def _incident(parser: ArgumentParser) -> None:
-    parser.add_argument("incident", metavar="INCIDENT", help="its id, like INC-7")
+    parser.add_argument("incident", metavar="INCIDENT", help="its id, like INC-7", type=str.upper)
 
 
 COMMANDS = (
@@ -368,6 +383,14 @@ COMMANDS = (
         "firedoor incident show INC-7 --json",
         show,
         _show_arguments,
+    ),
+    Command(
+        "incident why",
+        "why it is as it is",
+        "Answers why alerts opened nothing (deduplicated), why people were paged, and why it is contained or not.",
+        "firedoor incident why INC-7 contained",
+        answer_why,
+        _why_arguments,
     ),
     Command(
         "incident document",

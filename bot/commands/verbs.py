@@ -10,6 +10,7 @@ from bot.commands.command import Command, Exit, Usage
 from bot.commands.server import tell, with_server
 from bot.commands.terminal import as_json, say
 from bot.domain.alert import Sev
+from bot.domain.conversation import ROLES
 from bot.domain.record import Status
 
 INCIDENTS = "/v1/incidents"
@@ -47,7 +48,8 @@ def _told(asked: Namespace, answer: dict[str, Any]) -> int:
         as_json(answer)
         return Exit.OK
     acked = f"acknowledged by {answer['acked_by']}" if answer["acked_by"] else "not acknowledged"
-    say(f"{answer['incident']}: {answer['status']}, containment {answer['containment']}, {acked}")
+    stands = f"{answer['status']}, {answer['severity']}, containment {answer['containment']}"
+    say(f"{answer['incident']}: {stands}, {acked}")
     for one in answer["approvals"]:
         say(f"  waits for approval: {one['request']} ({one['step']})")
     return Exit.OK
@@ -66,12 +68,14 @@ def _values(asked: Namespace) -> dict[str, Any]:
 def _arguments(*positional: tuple[str, str]) -> Callable[[ArgumentParser], None]:
     def add(parser: ArgumentParser) -> None:
         for name, meaning in positional:
-            parser.add_argument(name, metavar=name.upper(), help=meaning)
+            read = str.upper if name in IDS else str
+            parser.add_argument(name, metavar=name.upper(), help=meaning, type=read)
         with_server(parser)
 
     return add
 
 
+IDS = ("incident", "request", "into")  # `inc-7` is INC-7
 INCIDENT = ("incident", "its id, like INC-7")
 STEP = ("step", "the step's name in the playbook")
 REQUEST = ("request", "the approval's id as incident show says it, like INC-7/12.0")
@@ -102,9 +106,57 @@ def _refuse_arguments(parser: ArgumentParser) -> None:
 
 
 def _status_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(*INCIDENT[:1], metavar="INCIDENT", help=INCIDENT[1])
-    parser.add_argument("to", metavar="STATUS", choices=[str(status) for status in Status], help=", ".join(Status))
+    parser.add_argument(*INCIDENT[:1], metavar="INCIDENT", help=INCIDENT[1], type=str.upper)
+    said = [str(status) for status in Status if status is not Status.MERGED]
+    parser.add_argument("to", metavar="STATUS", choices=said, help=", ".join(said))
     with_server(parser)
+
+
+def _severity_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(*INCIDENT[:1], metavar="INCIDENT", help=INCIDENT[1], type=str.upper)
+    names = [severity.name for severity in Sev]
+    parser.add_argument("to", metavar="SEVERITY", choices=names, type=str.upper, help=", ".join(names))
+    with_server(parser)
+
+
+def _role_arguments(parser: ArgumentParser) -> None:
+    _arguments(INCIDENT, ("role", f"{', '.join(ROLES)}, or one of people.yaml"))(parser)
+    parser.add_argument("--to", dest="who", default="", metavar="PERSON", help="who is to do it (default: you)")
+    parser.add_argument("--drop", action="store_true", help="nobody does it any more")
+
+
+def _task_arguments(parser: ArgumentParser) -> None:
+    _arguments(INCIDENT, ("text", "what is to be done"))(parser)
+    _owner_and_due(parser)
+
+
+def _change_task_arguments(parser: ArgumentParser) -> None:
+    _arguments(INCIDENT, ("task", "its id, like T1"))(parser)
+    parser.add_argument("--done", action="store_true", help="it is done")
+    _owner_and_due(parser)
+
+
+def _owner_and_due(parser: ArgumentParser) -> None:
+    parser.add_argument("--owner", default="", metavar="PERSON", help="who does it")
+    parser.add_argument("--due", default="", metavar="WHEN", help="2h from now, or 2026-01-05T09:00:00Z")
+
+
+def _update_arguments(parser: ArgumentParser) -> None:
+    _arguments(INCIDENT, ("conditions", "how it stands"))(parser)
+    parser.add_argument("--actions", default="", metavar="TEXT", help="what is being done")
+    parser.add_argument("--needs", default="", metavar="TEXT", help="what is needed")
+
+
+def _snooze_arguments(parser: ArgumentParser) -> None:
+    _arguments(INCIDENT)(parser)
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--minutes", type=int, metavar="N", help="no reminder for so long")
+    how.add_argument("--stop", action="store_true", help="no reminder until the next update was given")
+
+
+def _silence_arguments(parser: ArgumentParser) -> None:
+    _arguments(INCIDENT)(parser)
+    parser.add_argument("--minutes", type=int, metavar="N", default=30, help="for how long, 240 at most (default: 30)")
 
 
 def _override_arguments(parser: ArgumentParser) -> None:
@@ -113,7 +165,7 @@ def _override_arguments(parser: ArgumentParser) -> None:
 
 
 def _form_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(*INCIDENT[:1], metavar="INCIDENT", help=INCIDENT[1])
+    parser.add_argument(*INCIDENT[:1], metavar="INCIDENT", help=INCIDENT[1], type=str.upper)
     parser.add_argument(*STEP[:1], metavar="STEP", help=STEP[1])
     parser.add_argument("values", metavar="FIELD=VALUE", nargs="+", help="every field of the form")
     with_server(parser)
@@ -217,5 +269,93 @@ COMMANDS = (
         "firedoor incident override INC-7 shadow --as head-of-security",
         _say("override", lambda asked: {"step": asked.step, "accept": asked.accept}),
         _override_arguments,
+    ),
+    Command(
+        "incident severity",
+        "raise or lower the severity",
+        f"Sets how bad it is. What is contained stays so; lowering it needs the right to.{PROOF}",
+        "firedoor incident severity INC-7 SEV1 --as sre-1",
+        _say("severity", lambda asked: {"to": asked.to}),
+        _severity_arguments,
+    ),
+    Command(
+        "incident role",
+        "take a role, or give it to somebody",
+        f"Says who does what. A role of people.yaml is taken, or given on, by who has it there.{PROOF}",
+        "firedoor incident role INC-7 scribe --as sre-1",
+        _say("role", lambda asked: {"role": asked.role, "who": asked.who, "drop": asked.drop}),
+        _role_arguments,
+    ),
+    Command(
+        "incident task",
+        "add a task",
+        f"Adds a task. Who owns it is reminded when it is due, after the end of the incident too.{PROOF}",
+        'firedoor incident task INC-7 "Rotate the deploy key" --owner infra-owner-1 --due 2h --as sre-1',
+        _say("task", lambda asked: {"text": asked.text, "owner": asked.owner, "due": asked.due}),
+        _task_arguments,
+    ),
+    Command(
+        "incident change-task",
+        "give a task to somebody, move it, or say that it is done",
+        f"Changes a task: its owner, when it is due, or that it is done.{PROOF}",
+        "firedoor incident change-task INC-7 T1 --done --as infra-owner-1",
+        _say("change-task", lambda asked: {k: getattr(asked, k) for k in ("task", "owner", "due", "done")}),
+        _change_task_arguments,
+    ),
+    Command(
+        "incident update",
+        "give a status update",
+        f"Says how it stands, what is being done and what is needed; the next one is due a while later.{PROOF}",
+        'firedoor incident update INC-7 "Contained" --actions "Restoring" --needs "A DBA" --as sre-1',
+        _say("update", lambda asked: {k: getattr(asked, k) for k in ("conditions", "actions", "needs")}),
+        _update_arguments,
+    ),
+    Command(
+        "incident snooze",
+        "put off the reminder of the next status update",
+        f"Puts the reminder off, or stops it until the next update was given.{PROOF}",
+        "firedoor incident snooze INC-7 --minutes 30 --as sre-1",
+        _say("snooze", lambda asked: {"stop": True} if asked.stop else {"minutes": asked.minutes}),
+        _snooze_arguments,
+    ),
+    Command(
+        "incident escalate",
+        "page the next level now",
+        f"Pages the next level at once; the matrix goes on from there.{PROOF}",
+        "firedoor incident escalate INC-7 --as sre-1",
+        _say("escalate"),
+        _arguments(INCIDENT),
+    ),
+    Command(
+        "incident page",
+        "page a person or a role now",
+        f"Pages a person, or everybody on call for a role, whatever the levels.{PROOF}",
+        "firedoor incident page INC-7 infra-owner-1 --as sre-1",
+        _say("page", lambda asked: {"who": asked.who}),
+        _arguments(INCIDENT, ("who", "a person or a role of people.yaml")),
+    ),
+    Command(
+        "incident silence",
+        "no repeated pages for a while",
+        f"Pages nobody twice for the same level for a while. Containment and new levels page all the same.{PROOF}",
+        "firedoor incident silence INC-7 --minutes 60 --as head-of-security",
+        _say("silence", lambda asked: {"minutes": asked.minutes}),
+        _silence_arguments,
+    ),
+    Command(
+        "incident private",
+        "let only those see it who are in it",
+        f"Makes the incident private: its room closes, and what is announced says nothing of it.{PROOF}",
+        "firedoor incident private INC-7 --as head-of-security",
+        _say("private"),
+        _arguments(INCIDENT),
+    ),
+    Command(
+        "incident merge",
+        "let it go on in another incident",
+        f"Ends the first incident: what comes for its agent and type joins the second. Its holds stay its own.{PROOF}",
+        "firedoor incident merge INC-8 INC-7 --as head-of-security",
+        _say("merge", lambda asked: {"into": asked.into}),
+        _arguments(INCIDENT, ("into", "the one that stays, like INC-7")),
     ),
 )

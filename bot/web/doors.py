@@ -17,9 +17,11 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from bot.config import SecretRef, resolve
+from bot.config.reading import duration
 from bot.domain.alert import Sev
 from bot.domain.approval import ApprovalState
 from bot.domain.incident import Incident
@@ -71,6 +73,25 @@ class Given:
             raise _bad(f"{name}: a text of 1 to {LONGEST} characters is wanted here.")
         return self._redact(_SURROGATES.sub("\ufffd", value))
 
+    def number(self, name: str) -> int:
+        value = self._values.pop(name, None)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= SAFE_INTEGER:
+            raise _bad(f"{name}: a whole number is wanted here.")
+        return value
+
+    def moment(self, name: str) -> Callable[[datetime], datetime | None]:
+        """`2h` from now, or a time with its offset; '' is none."""
+        word = self.word(name, "")
+        if span := duration(word):
+            return lambda now: now + span
+        try:
+            at = datetime.fromisoformat(word) if word else None
+        except ValueError:
+            at = None
+        if word and (at is None or at.tzinfo is None):
+            raise _bad(f"{name}: a time like 2h or 2026-01-05T09:00:00Z is wanted here.")
+        return lambda _: at.astimezone(UTC) if at else None
+
     def flag(self, name: str) -> bool:
         value = self._values.pop(name, False)
         if not isinstance(value, bool):
@@ -115,12 +136,46 @@ def _override(incident: str, person: str, given: Given) -> Job:
 
 
 def _status(incident: str, person: str, given: Given) -> Job:
-    to = given.one_of("to", {str(status): status for status in Status})
+    to = given.one_of("to", {str(status): status for status in Status if status is not Status.MERGED})
     return verbs.status(incident, to, person, VIA)
 
 
 def _form(incident: str, person: str, given: Given) -> Job:
     return verbs.submit_form(incident, given.word("step"), given.form("values"), person)
+
+
+def _severity(incident: str, person: str, given: Given) -> Job:
+    return verbs.severity(incident, given.one_of("to", {sev.name: sev for sev in Sev}), person, VIA)
+
+
+def _role(incident: str, person: str, given: Given) -> Job:
+    drop = given.flag("drop")
+    who = given.word("who", "") or person
+    return verbs.take_role(incident, given.word("role"), "" if drop else who, person, VIA)
+
+
+def _task(incident: str, person: str, given: Given) -> Job:
+    text, owner, due = given.text("text"), given.word("owner", ""), given.moment("due")
+    return lambda responder: verbs.add_task(incident, text, owner, due(responder.now), person, VIA)(responder)
+
+
+def _change_task(incident: str, person: str, given: Given) -> Job:
+    task, owner, due, done = given.word("task"), given.word("owner", ""), given.moment("due"), given.flag("done")
+
+    def job(responder: Responder) -> Incident:
+        change = verbs.change_task(incident, task, person, VIA, owner=owner, due=due(responder.now), done=done)
+        return change(responder)
+
+    return job
+
+
+def _update(incident: str, person: str, given: Given) -> Job:
+    texts = given.text("conditions"), given.text("actions", ""), given.text("needs", "")
+    return verbs.update(incident, *texts, person, VIA)
+
+
+def _snooze(incident: str, person: str, given: Given) -> Job:
+    return verbs.snooze(incident, None if given.flag("stop") else given.number("minutes"), person, VIA)
 
 
 VERBS: Mapping[str, Verb] = {
@@ -136,6 +191,17 @@ VERBS: Mapping[str, Verb] = {
     "resolve": lambda incident, person, _: verbs.status(incident, Status.RESOLVED, person, VIA),
     "note": lambda incident, person, given: verbs.note(incident, given.text("text"), person),  # text
     "form": _form,  # step, values
+    "severity": _severity,  # to
+    "role": _role,  # role; who, or drop
+    "task": _task,  # text; owner, due
+    "change-task": _change_task,  # task; owner, due, done
+    "update": _update,  # conditions; actions, needs
+    "snooze": _snooze,  # minutes, or stop
+    "escalate": lambda incident, person, _: verbs.escalate(incident, person, VIA),
+    "page": lambda incident, person, given: verbs.summon(incident, given.word("who"), person, VIA),  # who
+    "silence": lambda incident, person, given: verbs.silence(incident, given.number("minutes"), person, VIA),  # minutes
+    "private": lambda incident, person, _: verbs.make_private(incident, person, VIA),
+    "merge": lambda incident, person, given: verbs.merge(incident, given.word("into").upper(), person, VIA),  # into
 }
 
 
@@ -253,7 +319,7 @@ def _route(path: str) -> Callable[[str, Given], Job]:
     if path == PATH:
         return _declare
     incident, _, name = path.removeprefix(f"{PATH}/").partition("/")
-    verb = VERBS.get(name)
+    verb, incident = VERBS.get(name), incident.upper()
     if verb is None or not _INCIDENT.fullmatch(incident):
         raise not_found()
     return lambda person, given: verb(incident, person, given)
@@ -272,7 +338,7 @@ def _declare(person: str, given: Given) -> Job:
 
 def _request(incident: str, given: Given) -> str:
     """`INC-7/12.0`, or `12.0` of the incident in the address."""
-    request = given.word("request")
+    request = given.word("request").upper()
     if "/" not in request:
         return f"{incident}/{request}"
     if request.partition("/")[0] != incident:

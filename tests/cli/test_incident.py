@@ -88,7 +88,10 @@ def test_forms_and_approvals(desk: Desk) -> None:
     unreadable = desk.says("sre-1", "form", incident, "confirm_impact", "customer_impact")
     assert (unreadable.code, unreadable.err[:37]) == (2, "firedoor: 'customer_impact' is no fie")
     unknown = desk.says("infra-owner-1", "approve", f"{incident}/1.99")
-    assert (unknown.code, unknown.err) == (4, "firedoor: This approval request does not exist.\n")
+    assert (unknown.code, unknown.err) == (
+        4,
+        f"firedoor: {incident} has no request '{incident}/1.99'. Nothing waits for approval there.\n",
+    )
     assert desk.says("infra-owner-1", "refuse", f"{incident}/1.99", "--why", "no").code == 4
     assert desk.says("infra-owner-1", "approve", incident).code == 2
 

@@ -39,7 +39,8 @@ SRE_1 = "name: SRE 1, email: sre-1@example.com, slack: U0SRE1,"
         ("firedoor.yaml", "kind: folder", "kind: s3", "'bucket' and kind s3 belong together."),
         ("firedoor.yaml", "dedup_window: 1h", "dedup_window: 48h", "'dedup_window' is longer than a day."),
         ("firedoor.yaml", "containment: 15m", "containment: 0s", "'containment' must be longer than nothing."),
-        ("firedoor.yaml", "SEV1: 30m", "SEV0: 30m", "unknown key 'SEV0' in 'ack_ttl'. Did you mean 'SEV"),
+        ("firedoor.yaml", "ack_ttl: {SEV1:", "ack_ttl: {SEV0:", "unknown key 'SEV0' in 'ack_ttl'. Did you mean 'SEV"),
+        ("firedoor.yaml", "updates: {SEV1: 30m", "updates: {SEV1: 30s", "'SEV1': an update every 0:00:30 keeps people"),
         ("agents.yaml", "aws/creds/agent-7/", "aws/", "the lease prefix 'aws/' is too wide."),
         ("agents.yaml", "i-0a91bb0c77de41f02", "web-1", "'web-1' is no EC2 instance id."),
         ("agents.yaml", "entity_id: e-9", "entity_id: e-7", "'e-7' belongs to 'agent-7' and to 'agent-9'."),
@@ -108,7 +109,12 @@ SRE_1 = "name: SRE 1, email: sre-1@example.com, slack: U0SRE1,"
             "'falco' proves nothing, so it may only propose.",
         ),
         ("sources.yaml", "max_severity: high", "max_severity: hi", "'max_severity' is 'hi', which is none of unknown,"),
-        ("sources.yaml", "kind: generic", "kind: falco", "a field map belongs to kind generic; 'siem' is falco."),
+        (
+            "sources.yaml",
+            "kind: generic",
+            "kind: falco",
+            "a field map belongs to the kinds generic and slack; 'siem' is falco.",
+        ),
         (
             "sources.yaml",
             "'data_exposure' in alert.types",

@@ -201,3 +201,77 @@ def _next(desk: Desk, person: str, path: str, **fields: object):
     """The same person again, with the phone's next code."""
     desk.clock.forward(seconds=30)
     return desk.says(person, path, **fields)
+
+
+def test_everything_said_in_the_room_can_be_said_here(desk: Desk):
+    id = desk.opened().lower()  # `inc-1` is understood
+    at = f"/v1/incidents/{id}"
+    assert desk.says("infra-owner-1", f"{at}/severity", to="SEV4").status_code == 403, "lowering it is the commander's"
+    assert _next(desk, "head-of-security", f"{at}/severity", to="SEV4").json()["severity"] == "SEV4"
+    assert _next(desk, "infra-owner-1", f"{at}/severity", to="SEV2").json()["severity"] == "SEV2"
+    assert _next(desk, "infra-owner-1", f"{at}/role", role="incident_commander").json()["code"] == "not_allowed"
+    for person, verb, fields in (
+        ("infra-owner-1", "role", {"role": "scribe"}),
+        ("head-of-security", "role", {"role": "incident_commander", "who": "infra-owner-1"}),
+        ("infra-owner-1", "silence", {"minutes": 30}),
+        ("infra-owner-1", "task", {"text": "Rotate the key", "owner": "sre-1", "due": "2h"}),
+        ("sre-1", "change-task", {"task": "t1", "done": True}),
+        ("infra-owner-1", "update", {"conditions": "Contained", "actions": "We restore"}),
+        ("infra-owner-1", "snooze", {"minutes": 30}),
+        ("infra-owner-1", "snooze", {"stop": True}),
+        ("infra-owner-1", "escalate", {}),
+        ("infra-owner-1", "page", {"who": "dpo"}),
+        ("infra-owner-1", "private", {}),
+    ):
+        answer = _next(desk, person, f"{at}/{verb}", **fields)
+        assert answer.status_code == 200, (verb, answer.text)
+    state = desk.incident(id.upper())
+    assert state.roles == {"scribe": "infra-owner-1", "incident_commander": "infra-owner-1"}
+    assert (state.tasks["T1"].done_by, state.updates, state.reminders) == ("sre-1", 1, False)
+    assert state.private
+    assert state.silenced_until is not None
+    assert {s.page.person for s in state.pages.values()} >= {"dpo"}
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields", "code"),
+    [
+        ("severity", {"to": "SEV9"}, 422),
+        ("task", {"text": "x", "due": "tomorrow"}, 422),
+        ("task", {"text": "x", "due": "2020-01-01T00:00:00Z"}, 409),
+        ("task", {"text": "x", "owner": "nobody-1"}, 409),
+        ("change-task", {"task": "T9", "done": True}, 409),
+        ("snooze", {"minutes": "30"}, 422),
+        ("snooze", {"minutes": 0}, 409),
+        ("silence", {"minutes": 30}, 403),
+        ("page", {"who": "nobody-1"}, 409),
+        ("role", {"role": "king"}, 409),
+        ("merge", {"into": "INC-1"}, 403),
+        ("status", {"to": "merged"}, 422),
+        ("approve", {"request": "99.0"}, 409),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_a_reason(desk: Desk, verb: str, fields: dict, code: int):
+    id = desk.opened()
+    answer = desk.says("infra-owner-1", f"/v1/incidents/{id}/{verb}", **fields)
+    assert (answer.status_code, bool(answer.json()["message"])) == (code, True), answer.text
+
+
+def test_a_wrong_request_is_answered_with_the_open_ones(desk: Desk):
+    id = desk.opened()
+    desk.engine.settle()
+    wrong = desk.says("head-of-security", f"/v1/incidents/{id}/approve", request="99.0")
+    assert "has no request 'INC-1/99.0'. Open: INC-1/" in wrong.json()["message"]
+
+
+def test_one_incident_goes_on_in_another(desk: Desk):
+    one = desk.opened()
+    other = _next(desk, "infra-owner-1", "/v1/incidents", title="And this", agent="agent-9").json()["incident"]
+    merged = _next(desk, "head-of-security", f"/v1/incidents/{one}/merge", into=other)
+    assert merged.json()["incident"] == other, merged.text
+    assert str(desk.incident(one).status) == "merged"
+    assert desk.incident(other).absorbed == (one,)
+    assert desk.incident(other).severity == desk.incident(one).severity
+    for into, by in ((other, one), (one, other), (other, other)):
+        again = _next(desk, "head-of-security", f"/v1/incidents/{by}/merge", into=into)
+        assert again.status_code == 409, again.text
