@@ -15,6 +15,7 @@ import pytest
 
 from bot.sandbox.clock import SimClock
 from bot.store import Signer, Store
+from tests.adapters.vault_binary import BINARIES
 
 _MASTER_KEY = bytes(range(32))
 _numbers = itertools.count(1)
@@ -28,8 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = seed
 
 
-def pytest_report_header() -> str:
-    return f"FIREDOOR_SEED={os.environ['FIREDOOR_SEED']} (set it to repeat this run)"
+def pytest_report_header() -> tuple[str, ...]:
+    return (
+        f"FIREDOOR_SEED={os.environ['FIREDOOR_SEED']} (set it to repeat this run)",
+        f"vault: {', '.join(('stand-in', *BINARIES)) if BINARIES else 'stand-in only'}",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
