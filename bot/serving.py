@@ -16,7 +16,7 @@ from slack_sdk.errors import SlackClientError
 
 from bot.adapters.oidc import Issuer
 from bot.adapters.sqs import Queue
-from bot.config import Config, SecretRef
+from bot.config import Config, SecretRef, resolve
 from bot.config.connections import AwsConnection
 from bot.config.settings import Slack
 from bot.domain.source import SourceRules
@@ -125,7 +125,8 @@ def _over_http(engine: Engine, slack: Slack, secret: Secret, heard: Hears) -> Ap
     if slack.signing_secret is None:
         return None
     signing_secret = secret(slack.signing_secret)
-    app = build_app(engine, bot_token=secret(slack.bot_token), signing_secret=signing_secret, base_url=slack.api_url)
+    bot_token = secret(slack.bot_token)
+    app = build_app(engine, bot_token=bot_token, signing_secret=signing_secret, base_url=slack.api_url, secret=secret)
     heard(app)
     return asgi(app)
 
@@ -133,16 +134,18 @@ def _over_http(engine: Engine, slack: Slack, secret: Secret, heard: Hears) -> Ap
 def _over_socket(engine: Engine, slack: Slack, secret: Secret, heard: Hears) -> Ear | None:
     if slack.app_token is None:
         return None
-    return Ear(engine, slack, secret(slack.bot_token), secret(slack.app_token), heard)
+    return Ear(engine, slack, secret(slack.bot_token), secret(slack.app_token), heard, secret)
 
 
 class Ear:
     """Socket Mode in a thread and event loop of its own, so that neither a slow Slack nor a storm of alerts is felt on
     the other side. It keeps trying: a bot that cannot reach Slack still contains, and pages by other ways."""
 
-    def __init__(self, engine: Engine, slack: Slack, bot_token: str, app_token: str, heard: Hears) -> None:
+    def __init__(
+        self, engine: Engine, slack: Slack, bot_token: str, app_token: str, heard: Hears, secret: Secret = resolve
+    ) -> None:
         self._engine, self._slack, self._bot_token, self._app_token = engine, slack, bot_token, app_token
-        self._heard = heard
+        self._heard, self._secret = heard, secret
         self._thread = threading.Thread(target=self._run, name="slack", daemon=True)
         self._connected = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -172,7 +175,7 @@ class Ear:
 
     async def _listen(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        app = build_app(self._engine, bot_token=self._bot_token, base_url=self._slack.api_url)
+        app = build_app(self._engine, bot_token=self._bot_token, base_url=self._slack.api_url, secret=self._secret)
         self._heard(app)
         handler = socket(app, self._app_token, self._slack.api_url)
         wait, longest = AGAIN

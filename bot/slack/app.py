@@ -14,6 +14,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from bot.config import SecretRef, resolve
 from bot.config.settings import SLACK_API
 from bot.engine.engine import Engine
 from bot.slack.listeners import Listeners
@@ -27,14 +28,20 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 def build_app(
-    engine: Engine, *, bot_token: str, signing_secret: str | None = None, base_url: str = SLACK_API
+    engine: Engine,
+    *,
+    bot_token: str,
+    signing_secret: str | None = None,
+    base_url: str = SLACK_API,
+    secret: Callable[[SecretRef], str] = resolve,
 ) -> AsyncApp:
-    """Without a signing secret it takes nothing over HTTP: no signature can be right."""
+    """Without a signing secret it takes nothing over HTTP: no signature can be right. `secret` reads TOTP secrets,
+    for approvals that ask for a code."""
     client = AsyncWebClient(bot_token, base_url=base_url, timeout=TIMEOUT)
     client.retry_handlers.append(AsyncRateLimitErrorRetryHandler(max_retry_count=2))
     # Given here, for Bolt would else look into the environment; '' would be a secret that anybody knows.
     app = AsyncApp(name="firedoor", client=client, signing_secret=signing_secret or secrets.token_hex(32))
-    Listeners(app, engine)
+    Listeners(app, engine, secret)
     return app
 
 
