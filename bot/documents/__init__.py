@@ -153,7 +153,7 @@ def _internal(seen: Facts, read_text: ReadText) -> dict[str, Any]:
             "id": incident.id,
             "mode": opened.mode,
             "type": opened.type,
-            "severity": opened.severity.name,
+            "severity": incident.severity.name,
             "status": str(incident.status),
             "containment": str(incident.containment),
             "verified": seen.verified,
@@ -200,6 +200,28 @@ def _internal(seen: Facts, read_text: ReadText) -> dict[str, Any]:
         "approvals": seen.approvals,
         "pages": seen.pages,
         "measures": [_measure(measure) for measure in seen.measures],
+        "severities": seen.severities,
+        "roles": incident.roles,
+        "tasks": [
+            {
+                "id": task.id,
+                "text": _text(task.text, read_text),
+                "owner": task.owner,
+                "due": task.due,
+                "done_by": task.done_by,
+            }
+            for task in incident.tasks.values()
+        ],
+        "updates": [
+            {
+                "at": update.at,
+                "by": update.by,
+                "conditions": _text(update.conditions, read_text),
+                "actions": _text(update.actions, read_text),
+                "needs": _text(update.needs, read_text),
+            }
+            for update in incident.said
+        ],
     }
 
 

@@ -13,7 +13,9 @@ from bot.domain.incident import Incident, StepRun, StepStatus, is_held
 from bot.domain.measures import NOTIFY, Measures, Verdict, measures
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Skipped, Unknown
 from bot.domain.record import (
+    Absorbed,
     ActionSettled,
+    AlertReceived,
     ApprovalGiven,
     ApprovalRefused,
     Entry,
@@ -25,6 +27,7 @@ from bot.domain.record import (
     PlaceHold,
     PlannedCall,
     RunAction,
+    SeverityChanged,
     Verb,
 )
 from bot.domain.timeline import Line, narrate
@@ -99,6 +102,15 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
+class Rated:
+    """A severity, and who said so: a person, or '' for an alert."""
+
+    at: datetime
+    severity: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     incident: Incident
     lines: tuple[Line, ...]
@@ -107,6 +119,7 @@ class Facts:
     pages: tuple[Reached, ...]
     deadlines: tuple[Due, ...]
     measures: Measures
+    severities: tuple[Rated, ...]
 
     @property
     def containing(self) -> tuple[Proof, ...]:
@@ -133,6 +146,7 @@ def facts(incident: Incident, entries: Sequence[Entry], now: datetime | None = N
         pages=tuple(_pages(entries)),
         deadlines=_deadlines(incident, judged),
         measures=judged,
+        severities=tuple(_severities(incident, entries)),
     )
 
 
@@ -271,6 +285,20 @@ def _speaks_of_life(key: str, value: Any, now: datetime | None) -> bool:
 
 
 # People ---------------------------------------------------------------------------------------------------------
+
+
+def _severities(incident: Incident, entries: Sequence[Entry]) -> Iterator[Rated]:
+    """The first, and each that was another than the one before."""
+    now = incident.begun.severity
+    yield Rated(incident.start, now.name, incident.begun.declared_by)
+    for entry in entries:
+        match entry.event:
+            case SeverityChanged(severity=severity, by=by):
+                now = severity
+                yield Rated(entry.at, severity.name, by)
+            case AlertReceived(severity=severity) | Absorbed(severity=severity) if severity < now:
+                now = severity
+                yield Rated(entry.at, severity.name, getattr(entry.event, "by", ""))
 
 
 def _approvals(incident: Incident, entries: Sequence[Entry]) -> tuple[Asked, ...]:

@@ -9,9 +9,18 @@ from markdown_it import MarkdownIt
 
 from bot.documents import Document, render
 from bot.documents.facts import Asked, Decided, Proof, Reached, facts
-from bot.domain.alert import Resource
+from bot.domain.alert import Resource, Sev
 from bot.domain.outcome import Done, Failed, Grade
-from bot.domain.record import Acknowledged, NoteAdded, TextRef
+from bot.domain.record import (
+    Acknowledged,
+    NoteAdded,
+    RoleTaken,
+    SeverityChanged,
+    TaskAdded,
+    TaskChanged,
+    TextRef,
+    UpdateGiven,
+)
 from bot.errors import ConfigError
 from tests.domain.incidents import (
     AGENT,
@@ -195,3 +204,19 @@ def test_the_reference_names_every_field() -> None:
     words = set(re.findall(r"\w+", page))
     rows = {field.name for kind in (Asked, Decided, Reached) for field in fields(kind)}
     assert rows | {field.name for field in fields(Proof)} - {"contains", "answers"} <= words
+
+
+def test_the_postmortem_says_who_did_what_and_what_is_left_to_do() -> None:
+    story = contained()
+    ref = TextRef("text-task", "d")
+    story.happen(SeverityChanged(Sev.SEV2, "commander-1")).happen(RoleTaken("scribe", "responder-2", "responder-2"))
+    for task in ("T1", "T2"):
+        story.happen(TaskAdded(task, ref, "responder-2", None, "commander-1"))
+    story.happen(TaskChanged("T1", "responder-2", done=True)).happen(UpdateGiven("commander-1", ref, ref, ref))
+    text = draft("postmortem", story).markdown
+    assert "- scribe: `responder-2`" in text
+    assert "Severity: SEV1 at" in text
+    assert "SEV2 at" in text
+    assert text.count("| OPEN |") == 1
+    assert "done by `responder-2`" in text
+    assert "- Update at" in text
