@@ -97,9 +97,11 @@ def _write(out: Path, rehearsal: Rehearsal, incident: Incident, result: Scorecar
 
 
 def slack_page(chat: SimChat, channel: str, config: Config) -> str:
-    """The channel and every direct message, as people see them at the end."""
+    """The channels and every direct message, as people see them at the end."""
     names = {person.slack: person.name for person in config.people.persons.values() if person.slack}
     parts = [f"<style>{STYLE}</style>", *_room(f"#{channel}", chat.messages(channel), names)]
+    for own in chat.opened.values():
+        parts += _room(f"#{own.channel.name}", chat.messages(own.channel.id), names)
     for person in config.people.persons.values():
         directs = chat.directs(person.slack)
         if directs:

@@ -166,10 +166,10 @@ class Rehearsal:
         """The value of the button this person sees: on the newest message that carries it, in their direct messages or
         the incident's channel. There is no other way to say it in a drill."""
         person = self.config.people.persons[move.who]
-        request = ""
-        if move.step:
-            request = self.engine.incident(self.incident).steps[move.step].request
-        seen = (*self.chat.messages(self.engine.world.channel), *self.chat.directs(person.slack))
+        state = self.engine.incident(self.incident)
+        request = state.steps[move.step].request if move.step else ""
+        rooms = (self.engine.world.channel, *filter(None, (state.channel,)))
+        seen = [message for room in rooms for message in self.chat.messages(room)] + [*self.chat.directs(person.slack)]
         for posted in reversed(seen):
             value = _value(self.chat, posted, action)
             if value and value.startswith(request or self.incident):

@@ -83,9 +83,9 @@ class Effects:
 PRIORITY: Mapping[str, int] = {
     "Page": 0,
     "RunAction": 1,
+    "OpenChannel": 2,
     "AskApproval": 2,
     "Notify": 3,
-    "OpenChannel": 4,
     "Post": 4,
     "Invite": 5,
     "DraftDocument": 5,
