@@ -134,28 +134,26 @@ def test_a_form_opens_for_what_is_missing_and_says_what_is_wrong_where_it_is_wro
     assert desk.events("INC-1", Opened)[0].declared_by == "sre-1"
 
 
-@pytest.mark.parametrize(
-    ("verb", "words", "values", "heard", "event"),
-    [
-        ("update", "Status update", {"conditions": "Sealed", "needs": "Hands"}, "Recorded: update 1", UpdateGiven),
-        ("sev", "SEV4: to be looked at", {"to": "SEV3"}, "is now SEV3", SeverityChanged),
-        ("role", "Who takes it", {"role": "communications", "who": "sre-2"}, "SRE 2 is communications", RoleTaken),
-        ("task", "New task", {"text": "Call them", "owner": "@me", "due": "30"}, "T1 of INC-1", TaskAdded),
-        ("note", "For the timeline", {"text": "Seen before"}, "Noted on the timeline", NoteAdded),
-        ("page", "Page now", {"who": "dpo"}, "is being paged", Summoned),
-        ("silence", "No page is repeated.", {"minutes": "15"}, "No page of INC-1 is repeated", Silenced),
-    ],
+FORMS: tuple[tuple[str, str, dict[str, str], str, type], ...] = (
+    ("update", "Status update", {"conditions": "Sealed", "needs": "Hands"}, "Recorded: update 1", UpdateGiven),
+    ("sev", "SEV4: to be looked at", {"to": "SEV3"}, "is now SEV3", SeverityChanged),
+    ("role", "Who takes it", {"role": "communications", "who": "sre-2"}, "SRE 2 is communications", RoleTaken),
+    ("task", "New task", {"text": "Call them", "owner": "@me", "due": "30"}, "T1 of INC-1", TaskAdded),
+    ("note", "For the timeline", {"text": "Seen before"}, "Noted on the timeline", NoteAdded),
+    ("page", "Page now", {"who": "dpo"}, "is being paged", Summoned),
+    ("silence", "No page is repeated.", {"minutes": "15"}, "No page of INC-1 is repeated", Silenced),
 )
-def test_each_command_works_as_a_modal_from_the_menu(
-    desk: Desk, verb: str, words: str, values: dict[str, str], heard: str, event: type
-) -> None:
+
+
+def test_each_command_works_as_a_modal_from_the_menu(desk: Desk) -> None:
     id, channel = room(desk)
-    desk.inc(HEAD, "", channel)
-    view = desk.modal(HEAD, "CONTAINED")["id"]
-    desk.act("click", HEAD, view=view, action_id=f"menu:{verb}", block_id=block_of(desk, HEAD, f"menu:{verb}"))
-    assert desk.submit(HEAD, words, **values)["result"] == "closed"
-    desk.hears(HEAD, heard)
-    assert [said.by for said in desk.events(id, event)] == ["head-of-security"]
+    for verb, words, values, heard, event in FORMS:
+        desk.inc(HEAD, "", channel)
+        view = desk.modal(HEAD, "CONTAINED")["id"]
+        desk.act("click", HEAD, view=view, action_id=f"menu:{verb}", block_id=block_of(desk, HEAD, f"menu:{verb}"))
+        assert desk.submit(HEAD, words, **values)["result"] == "closed"
+        desk.hears(HEAD, heard)
+        assert [said.by for said in desk.events(id, event)] == ["head-of-security"]
 
 
 def block_of(desk: Desk, user: str, action: str) -> str:
