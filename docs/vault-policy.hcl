@@ -16,5 +16,9 @@ path "identity/entity/id/*"                           { capabilities=["read","up
 path "auth/approle/role/+/secret-id"                  { capabilities=["list"] }
 path "auth/approle/role/+/secret-id-accessor/destroy" { capabilities=["update"] }
 
+# firedoor doctor: that the token is good, and what it may do
+path "auth/token/lookup-self"                         { capabilities=["read"] }
+path "sys/capabilities-self"                          { capabilities=["update"] }
+
 # agent.set_mode
 path "agents/data/+/mode"                             { capabilities=["create","update","read"] }

@@ -14,6 +14,7 @@ import boto3
 from botocore import exceptions as aws
 from botocore.config import Config
 from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+from botocore.parsers import ResponseParserError
 
 from bot.errors import Denied, Rejected, SystemFailure, Unavailable
 
@@ -55,6 +56,7 @@ _NO_CREDENTIAL = (
     aws.ProfileNotFound,
     aws.InvalidConfigError,
 )
+_FAILURES = (aws.BotoCoreError, aws.ClientError, ResponseParserError)
 _NEVER_SENT = (aws.EndpointConnectionError, aws.ConnectTimeoutError, aws.ProxyConnectionError, aws.SSLError)
 
 
@@ -102,7 +104,7 @@ class AwsApi:
         """One request, `call("iam", "get_role", RoleName=...)`. Raises Unavailable, Denied or Rejected."""
         try:
             answer: Mapping[str, Any] = getattr(self._client(service), operation)(**arguments)
-        except (aws.BotoCoreError, aws.ClientError) as error:
+        except _FAILURES as error:
             raise self._translated(error, service, operation) from error
         return answer
 
@@ -120,8 +122,15 @@ class AwsApi:
         try:
             for page in self._client(service).get_paginator(operation).paginate(**arguments):
                 yield from page.get(key, ())
-        except (aws.BotoCoreError, aws.ClientError) as error:
+        except _FAILURES as error:
             raise self._translated(error, service, operation) from error
+
+    def close(self) -> None:
+        """Lets go of its connections; a later call would make new ones."""
+        with self._lock:
+            clients, self._clients = self._clients, {}
+        for client in clients.values():
+            client.close()
 
     def confirm_account(self) -> None:
         """Denied where the credentials belong to another account: what is "not there" would then mean nothing. Asks
@@ -181,6 +190,8 @@ class AwsApi:
         if isinstance(error, aws.HTTPClientError | aws.ConnectionError):  # botocore has two families of them
             sent = not isinstance(error, _NEVER_SENT)
             return Unavailable(self.system, f"no answer to {what}: {error}", sent=sent)
+        if isinstance(error, ResponseParserError):  # a page of text: a proxy's, or of a service in trouble
+            return Unavailable(self.system, f"what answered {what} is not AWS", sent=True)
         return Rejected(self.system, f"{what} could not be asked: {error}")
 
     def _answered(self, error: aws.ClientError, service: str, what: str) -> SystemFailure:

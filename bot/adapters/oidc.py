@@ -71,6 +71,10 @@ class Issuer:
             raise self._no("its provider does not say that the address is verified")
         return email.strip().lower()
 
+    def reach(self) -> int:
+        """How many keys it publishes that count. Raises Unavailable, Denied or Rejected."""
+        return len(self._published())
+
     def _verified(self, token: str, key: jwt.PyJWK) -> dict[str, Any]:
         # Its times are judged by the bot's clock, below; PyJWT would ask the process's.
         options: Any = {

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from bot import __version__
-from bot.commands import catalogue, drill, folder, incident, ledger, people, plan, serve, verbs
+from bot.commands import catalogue, doctor, drill, folder, incident, ledger, people, plan, serve, slack, verbs
 from bot.commands.command import MEANING, Command, exit_of
 from bot.commands.terminal import plain
 from bot.config import ConfigErrors
@@ -20,7 +20,9 @@ from bot.errors import FiredoorError
 COMMANDS: tuple[Command, ...] = (
     *folder.COMMANDS,
     *plan.COMMANDS,
+    *doctor.COMMANDS,
     *serve.COMMANDS,
+    *slack.COMMANDS,
     *drill.COMMANDS,
     *incident.COMMANDS,
     *verbs.COMMANDS,
@@ -32,6 +34,7 @@ GROUPS = {
     "incident": "read incidents, and speak to them as a person",
     "quarantine": "payloads that no source could read",
     "ledger": "the sealed record, for auditors",
+    "slack": "the app that Firedoor is in Slack",
     "actions": "what playbooks can do",
 }
 EXIT_CODES = "exit codes:\n" + "\n".join(f"  {code:d}  {meaning}" for code, meaning in MEANING.items())

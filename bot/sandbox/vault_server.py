@@ -29,6 +29,8 @@ class VaultServer:
 
     def __init__(self, sim: SimVault, token: str, *, hang: float = 5.0) -> None:
         self.sim, self.token, self.hang = sim, token, hang
+        self.own: dict[str, Any] = {}  # what its own lookup says otherwise
+        self.may: dict[str, list[str]] = {}  # path -> capabilities, where they are not all
         self.stopped = threading.Event()
         self._odd: list[tuple[str, int, tuple[str, ...]]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -76,6 +78,10 @@ class VaultServer:
             }
         if token != self.token:
             return self._as_agent(method, path, token)
+        if (method, path) == ("GET", "auth/token/lookup-self"):
+            return 200, {"data": {"accessor": "bot", "policies": ["firedoor"], "ttl": 0, "renewable": True, **self.own}}
+        if path == "sys/capabilities-self":
+            return 200, {"data": {one: self.may.get(one, ["root"]) for one in body["paths"]}}
         for (verb, pattern), route in ROUTES.items():
             match = re.fullmatch(pattern, path)
             if match and method in verb.split():

@@ -47,7 +47,7 @@ class AlertMessages:
         self._intake = intake
         if self._sources:
             app.use(self.hear)
-            app.event("message")(self.pass_by)
+        app.event("message")(self.pass_by)  # after the listeners of others: of several, the first one hears it
 
     async def hear(self, body: Mapping[str, Any], next: Callable[[], Awaitable[object]]) -> BoltResponse | None:
         event = body.get("event") if body.get("type") == "event_callback" else None

@@ -23,7 +23,7 @@ from bot.store.outbox import Outbox
 from bot.store.permits import Permits
 from bot.store.replicas import replicas
 from bot.store.seal import Signer
-from bot.store.session import Identity, moment
+from bot.store.session import Identity, micros, moment
 
 _SKEW_REFRESH = timedelta(seconds=5)
 
@@ -122,6 +122,12 @@ class Store:
 
     def leave(self, replica: str) -> None:
         self._replicas.leave(replica)
+
+    def serving(self) -> tuple[str, ...]:
+        """Replicas whose lease runs."""
+        with self.reading() as tx:
+            rows = tx._rows("SELECT id FROM replicas WHERE lease_until > :now ORDER BY id", {"now": micros(tx.now())})
+            return tuple(str(row[0]) for row in rows)
 
     def dead_replicas(self) -> tuple[str, ...]:
         """Replicas that were killed, or whose lease ran out."""
