@@ -106,6 +106,7 @@ class Role:
     path: str
     id: str  # AROA...
     trust: Mapping[str, Any]
+    boundary: str = ""  # ARN of its permissions boundary
 
 
 class Iam(Protocol):
@@ -142,6 +143,17 @@ class Iam(Protocol):
         """None where the user is gone."""
 
     def set_access_key_active(self, user: str, key_id: str, active: bool) -> None: ...
+
+    def set_trust(self, role: str, document: Mapping[str, Any]) -> None:
+        """Replaces the role's trust policy."""
+
+    def set_boundary(self, role: str, policy_arn: str) -> None:
+        """Replaces the role's permissions boundary; '' takes it away."""
+
+    def has_console(self, user: str) -> bool:
+        """Whether the user has a console password. False too where the user is gone."""
+
+    def delete_console(self, user: str) -> None: ...
 
     def server_time(self) -> datetime:
         """AWS's own clock (the Date header of an STS answer: STS stamps the sessions), in whole seconds: the cutoff for

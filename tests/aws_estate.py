@@ -40,6 +40,8 @@ class Estate(Protocol):
 
     def add_key(self, user: str) -> str: ...
 
+    def add_console(self, user: str) -> None: ...
+
     def add_instance(self, *, interfaces: int = 1, volumes: int = 1) -> Instance: ...
 
     def terminate(self, instance: str) -> None: ...
@@ -54,6 +56,9 @@ class Simulated:
 
     def add_role(self, name: str, *, path: str = "/") -> str:
         return self.sim.iam.add_role(name, path=path)
+
+    def add_console(self, user: str) -> None:
+        self.sim.iam.users[user].console = True
 
     def drop_role(self, name: str) -> None:
         del self.sim.iam.roles[name]
@@ -93,6 +98,9 @@ class Real:
         for key in self.iam.list_access_keys(UserName=name)["AccessKeyMetadata"]:
             self.iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
         self.iam.delete_user(UserName=name)
+
+    def add_console(self, user: str) -> None:
+        self.iam.create_login_profile(UserName=user, Password="not-a-secret-1A!")
 
     def add_key(self, user: str) -> str:
         return str(self.iam.create_access_key(UserName=user)["AccessKey"]["AccessKeyId"])

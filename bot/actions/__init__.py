@@ -6,6 +6,7 @@ A file defines one subclass of `Action`. Adding one touches that file and its te
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -66,7 +67,8 @@ def registry() -> Mapping[str, Action]:
     for module in pkgutil.iter_modules(__path__):
         loaded = importlib.import_module(f"{__name__}.{module.name}")
         for value in vars(loaded).values():
-            if isinstance(value, type) and issubclass(value, Action) and value.__module__ == loaded.__name__:
+            own = isinstance(value, type) and issubclass(value, Action) and value.__module__ == loaded.__name__
+            if own and not inspect.isabstract(value):
                 found[value.id] = value()
     return dict(sorted(found.items()))
 

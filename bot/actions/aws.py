@@ -69,14 +69,14 @@ def find_role(arn: str, aws: AwsAccount) -> Role | Done | Failed:
     if "/aws-service-role/" in arn:
         return Failed(
             False,
-            f"{name} is a service-linked role, which only its service can change: stop what runs in that service, or "
-            "deny it with a service control policy (aws:PrincipalArn)",
+            f"{name} is a service-linked role, which only its service can change and no service control policy "
+            "reaches: stop what runs in that service",
         )
     if name.startswith("AWSReservedSSO_"):
         return Failed(
             False,
             f"{name} belongs to IAM Identity Center and cannot be changed in IAM: disable the user or remove the "
-            "assignment there, or deny it with a service control policy (aws:PrincipalArn)",
+            "assignment there, or deny it with a service control policy (aws.scp_deny)",
         )
     role = aws.iam.get_role(name)
     if role is None:
@@ -117,6 +117,31 @@ def find_instance(params: Mapping[str, Any], aws: AwsAccount) -> Instance | Done
     if instance.state == "terminated":
         return Done(Grade.CONFIG, {"instance": wanted}, nothing_held=f"{wanted} is terminated")
     return instance
+
+
+def own_instance_target(params: Mapping[str, Any], agent: Agent | None) -> Target:
+    """An instance, with what agents.yaml says of the agent's own: `foreign` judges by it."""
+    if agent is None or agent.id != params["agent"]:
+        raise ValueError(f"agent {params['agent'] or 'unknown'} is not enrolled: add it to agents.yaml")
+    target, known = instance_target(params, agent), agent.aws or AwsIdentity()
+    belongs = {
+        "agent": agent.id,
+        "listed": target.params["instance"] in known.instances,
+        "tags": dict(known.instance_tags),
+        "profiles": list(known.instance_profiles),
+    }
+    return replace(target, params={**target.params, **belongs})
+
+
+def foreign(params: Mapping[str, Any], instance: Instance) -> Failed | None:
+    """Refused where the instance is not the agent's by its id, by all of the tags, or by its instance profile: what an
+    alert names may be anybody's."""
+    tags: Mapping[str, str] = params["tags"]
+    tagged = bool(tags) and tags.items() <= instance.tags.items()
+    if params["listed"] or tagged or instance.profile_arn in params["profiles"]:
+        return None
+    why = f"{instance.id} is not known to belong to {params['agent']}"
+    return Failed(retryable=False, why=f"{why}: add it to agents.yaml, or isolate it by hand")
 
 
 # Reading back ---------------------------------------------------------------------------------------------------

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from bot.actions import Action, aws
-from bot.domain.agent import Agent, AwsIdentity
+from bot.domain.agent import Agent
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped
 from bot.domain.playbook import Target
 from bot.errors import Denied, Rejected
@@ -50,16 +49,7 @@ class Isolate(Action):
     best_grade = Grade.CONFIG
 
     def targets(self, params: Mapping[str, Any], agent: Agent | None) -> tuple[Target, ...]:
-        if agent is None or agent.id != params["agent"]:
-            raise ValueError(f"agent {params['agent'] or 'unknown'} is not enrolled: add it to agents.yaml")
-        target, known = aws.instance_target(params, agent), agent.aws or AwsIdentity()
-        belongs = {
-            "agent": agent.id,
-            "listed": target.params["instance"] in known.instances,
-            "tags": dict(known.instance_tags),
-            "profiles": list(known.instance_profiles),
-        }
-        return (replace(target, params={**target.params, **belongs}),)
+        return (aws.own_instance_target(params, agent),)
 
     def run(
         self,
@@ -75,9 +65,8 @@ class Isolate(Action):
         instance = aws.find_instance(params, account)
         if not isinstance(instance, Instance):
             return instance
-        if so_far is None and not _belongs(instance, params):
-            why = f"{instance.id} is not known to belong to {params['agent']}"
-            return Failed(retryable=False, why=f"{why}: add it to agents.yaml, or isolate it by hand")
+        if so_far is None and (foreign := aws.foreign(params, instance)):
+            return foreign
         saved = (so_far or {}).get("groups", {})
         if so_far is None or instance.interfaces.keys() - saved.keys():  # one may have been attached meanwhile
             groups = {each: list(held) for each, held in instance.interfaces.items()} | saved
@@ -113,13 +102,6 @@ class Isolate(Action):
         if wrong := [each for each, groups in wanted.items() if set(held.get(each, ())) != set(groups)]:
             return Failed(True, f"AWS took the calls, but {', '.join(wrong)} does not have its groups back")
         return Done(Grade.CONFIG, {"instance": instance.id, "restored": sorted(wanted)})
-
-
-def _belongs(instance: Instance, params: Mapping[str, Any]) -> bool:
-    """To the agent, by what agents.yaml says of it: its id, all of the tags, or its instance profile."""
-    tags: Mapping[str, str] = params["tags"]
-    tagged = bool(tags) and tags.items() <= instance.tags.items()
-    return params["listed"] or tagged or instance.profile_arn in params["profiles"]
 
 
 def _swap(account: AwsAccount, instance: Instance, wanted: Mapping[str, tuple[str, ...]]) -> list[Denied | Rejected]:

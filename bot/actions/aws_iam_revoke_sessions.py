@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from bot.actions import Action, aws
 from bot.domain.agent import Agent
-from bot.domain.iam import UnknownPolicy, evaluate
+from bot.domain.iam import STAMP, cutoff_of, denies_everything, deny_older
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped
 from bot.domain.playbook import Target
 from bot.ports import Ports, Role
 
 POLICY = "AWSRevokeOlderSessions"  # the console's own name: one policy, however often it is done (they share a quota)
 _MARGIN = timedelta(seconds=30)  # between AWS's clocks
-_STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class RevokeSessions(Action):
@@ -56,8 +55,8 @@ class RevokeSessions(Action):
             before = account.iam.get_role_policy(name, POLICY)
             return Pending(now, {"before": before}, f"saved how {name} was")
         if "cutoff" not in so_far:  # taken now and not before: nothing issued meanwhile may slip through
-            cutoff = (account.iam.server_time() + _MARGIN).strftime(_STAMP)
-            account.iam.put_role_policy(name, POLICY, _deny_older(cutoff))
+            cutoff = (account.iam.server_time() + _MARGIN).strftime(STAMP)
+            account.iam.put_role_policy(name, POLICY, {"Version": "2012-10-17", "Statement": [deny_older(cutoff)]})
             so_far = {**so_far, "cutoff": cutoff}
         seen = self.verify(params, ports)
         if seen and seen.evidence["cutoff"] < so_far["cutoff"]:  # an older one, read from a replica that lags behind
@@ -68,17 +67,18 @@ class RevokeSessions(Action):
     def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:
         arn = params["role"]
         document = aws.account(params, ports).iam.get_role_policy(aws.role_name(arn), POLICY)
-        cutoff = _cutoff(document)
+        cutoff = cutoff_of(document)
         if document is None or cutoff is None:
             return None
         evidence = {
             "role": arn,
             "policy": POLICY,
-            "cutoff": cutoff.strftime(_STAMP),
-            "alive_until": (cutoff - _MARGIN + aws.PROPAGATION).strftime(_STAMP),
+            "cutoff": cutoff.strftime(STAMP),
+            "alive_until": (cutoff - _MARGIN + aws.PROPAGATION).strftime(STAMP),
             "older_sessions": "explicitDeny",
         }
-        return Done(Grade.CONFIG, evidence) if _denies(document, cutoff - timedelta(seconds=1)) else None
+        older = {"aws:TokenIssueTime": cutoff - timedelta(seconds=1)}
+        return Done(Grade.CONFIG, evidence) if denies_everything(document, older) else None
 
     def undo(
         self,
@@ -98,28 +98,3 @@ class RevokeSessions(Action):
         if iam.get_role_policy(name, POLICY) != before:
             return Failed(True, f"AWS took the call, but {POLICY} of {name} is not what it was before")
         return Done(Grade.CONFIG, {"role": params["role"], "policy": POLICY})
-
-
-def _deny_older(cutoff: str) -> dict[str, Any]:
-    older = {"DateLessThan": {"aws:TokenIssueTime": cutoff}}
-    statement = {"Effect": "Deny", "Action": ["*"], "Resource": ["*"], "Condition": older}
-    return {"Version": "2012-10-17", "Statement": [statement]}
-
-
-def _cutoff(document: Mapping[str, Any] | None) -> datetime | None:
-    """The cutoff of a policy as written here or by the console; None for any other."""
-    match document:
-        case {"Statement": [{"Condition": {"DateLessThan": {"aws:TokenIssueTime": str(cutoff)}}}]}:
-            try:
-                return datetime.strptime(cutoff.replace(".000Z", "Z"), _STAMP).replace(tzinfo=UTC)
-            except ValueError:
-                return None
-    return None
-
-
-def _denies(document: Mapping[str, Any], issued: datetime) -> bool:
-    """Offline, as AWS would judge a session of that time; only a Deny of everything covers an action nobody knows."""
-    try:
-        return evaluate([document], "any:Action", "arn:any", {"aws:TokenIssueTime": issued}) == "explicitDeny"
-    except UnknownPolicy:
-        return False

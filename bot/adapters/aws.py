@@ -58,7 +58,8 @@ class BotoIam:
             return None
         data = found["Role"]
         trust = _document(data.get("AssumeRolePolicyDocument", {}))
-        return Role(data["Arn"], data["RoleName"], data["Path"], data["RoleId"], trust)
+        boundary = data.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn", "")
+        return Role(data["Arn"], data["RoleName"], data["Path"], data["RoleId"], trust, boundary)
 
     def put_role_policy(self, role: str, name: str, document: Mapping[str, Any]) -> None:
         self._call("put_role_policy", RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
@@ -111,6 +112,24 @@ class BotoIam:
     def set_access_key_active(self, user: str, key_id: str, active: bool) -> None:
         status = "Active" if active else "Inactive"
         self._call("update_access_key", UserName=user, AccessKeyId=key_id, Status=status)
+
+    def set_trust(self, role: str, document: Mapping[str, Any]) -> None:
+        self._call("update_assume_role_policy", RoleName=role, PolicyDocument=json.dumps(document))
+
+    def set_boundary(self, role: str, policy_arn: str) -> None:
+        if policy_arn:
+            self._call("put_role_permissions_boundary", RoleName=role, PermissionsBoundary=policy_arn)
+        else:
+            self._ask("delete_role_permissions_boundary", RoleName=role)
+
+    def has_console(self, user: str) -> bool:
+        found = self._ask("get_login_profile", UserName=user)
+        if found is None:
+            self._api.confirm_account()
+        return found is not None
+
+    def delete_console(self, user: str) -> None:
+        self._ask("delete_login_profile", UserName=user)
 
     def server_time(self) -> datetime:
         return self._api.server_time()

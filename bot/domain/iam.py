@@ -46,6 +46,41 @@ def evaluate(
     return "allowed" if "Allow" in effects else "implicitDeny"
 
 
+STAMP = "%Y-%m-%dT%H:%M:%SZ"  # as AWS writes dates in policies
+
+
+def deny_older(cutoff: str, userid: str = "") -> dict[str, Any]:
+    """A statement that denies everything to credentials issued before `cutoff` (a STAMP); only to the one session where
+    `userid` (`AROA...:session`) says which. Long-term keys carry no time of issue: it does not reach them."""
+    older: dict[str, Any] = {"DateLessThan": {"aws:TokenIssueTime": cutoff}}
+    one = {"StringEquals": {"aws:userid": userid}} if userid else {}
+    return {"Effect": "Deny", "Action": ["*"], "Resource": ["*"], "Condition": {**one, **older}}
+
+
+def cutoff_of(document: Mapping[str, Any] | None) -> datetime | None:
+    """The cutoff of a policy of one such statement, as written here or by the console; None for any other."""
+    match document:
+        case {"Statement": [{"Condition": {"DateLessThan": {"aws:TokenIssueTime": str(cutoff)}}}]}:
+            try:
+                return datetime.strptime(cutoff.replace(".000Z", "Z"), STAMP).replace(tzinfo=UTC)
+            except ValueError:
+                return None
+    return None
+
+
+def denies_everything(document: Mapping[str, Any], context: Mapping[str, ContextValue]) -> bool:
+    """Judged by an action that nobody knows, which only a Deny of everything covers."""
+    try:
+        return evaluate([document], "any:Action", "arn:any", context) == "explicitDeny"
+    except UnknownPolicy:
+        return False
+
+
+def trusts_nobody(trust: Mapping[str, Any]) -> bool:
+    """Whether a role's trust policy lets nobody assume it: without an Allow nobody may, of any account."""
+    return all(statement.get("Effect") == "Deny" for statement in _several(trust.get("Statement", ())))
+
+
 def _covers(statement: Mapping[str, Any], element: str, asked: str, *, ignore_case: bool = False) -> bool:
     """`Action`/`NotAction` or `Resource`/`NotResource`: exactly one of the two stands in a statement."""
     negated = f"Not{element}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from bot.domain.iam import Decision, evaluate
+from bot.domain.iam import Decision, evaluate, trusts_nobody
 from bot.ports import AwsAccount, Clock, StoredObject
 from bot.sandbox.aws_core import AwsCore
 from bot.sandbox.aws_ec2 import SimEc2
@@ -16,6 +16,8 @@ from bot.sandbox.aws_iam import MANAGED, SimIam
 from bot.sandbox.faults import Faults
 
 __all__ = ["MANAGED", "Session", "SimAws", "SimCloudTrail", "SimEc2", "SimEvidence", "SimIam", "SimParameters"]
+
+_STRICTEST: tuple[Decision, ...] = ("explicitDeny", "implicitDeny", "allowed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,11 @@ class SimAws(AwsCore):
     # The agents' side -------------------------------------------------------------------------------------------
 
     def assume(self, role: str, session: str = "agent", *, hours: float = 1) -> Session:
-        """Fresh credentials of a role, by name. Rejected where it is gone."""
+        """Fresh credentials of a role, by name. Rejected where it is gone, or trusts nobody."""
         with self.lock:
             held, now = self.iam.role(role), self.clock.now()
+            if trusts_nobody(held.trust):
+                raise self.refusal(f"not authorized to perform sts:AssumeRole on {held.arn} (AccessDenied)")
             return Session(role, f"{held.id}:{session}", self.new("ASIA"), now, now + timedelta(hours=hours))
 
     def decide(self, credential: Session | str, action: str, resource: str = "*") -> Decision:
@@ -77,9 +81,13 @@ class SimAws(AwsCore):
             context: dict[str, str | datetime] = {
                 "aws:TokenIssueTime": credential.issued,
                 "aws:userid": credential.userid,
+                "aws:PrincipalArn": self.iam.role(credential.role).arn,
                 "aws:CurrentTime": now,
             }
-            return evaluate(self.iam.roles[credential.role].documents(), action, resource, context)
+            role = self.iam.role(credential.role)
+            limits = [[MANAGED[role.boundary]]] if role.boundary else []
+            held = [self.iam.roles[credential.role].documents(), *limits]
+            return min((evaluate(each, action, resource, context) for each in held), key=_STRICTEST.index)
 
     def attempt(self, credential: Session | str, action: str, resource: str = "*") -> bool:
         """The agent tries something: whether it got through. Either way CloudTrail sees it."""

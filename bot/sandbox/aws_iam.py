@@ -30,6 +30,8 @@ class _Principal:
     inline: dict[str, Document] = field(default_factory=dict)
     attached: list[str] = field(default_factory=list)
 
+    console: bool = False  # a user's password
+
     def documents(self) -> tuple[Document, ...]:
         return (*self.inline.values(), *(MANAGED[arn] for arn in self.attached))
 
@@ -131,6 +133,27 @@ class SimIam:
             if key is None or key.user != user:
                 raise self._estate.refusal(f"the access key with id {key_id} cannot be found (NoSuchEntity)")
             self.keys[key_id] = replace(key, active=active)
+
+    def set_trust(self, role: str, document: Document) -> None:
+        with self._estate.call("set_trust"):
+            self._changeable(role)
+            self._known[role] = replace(self._known[role], trust=_copy(document))
+
+    def set_boundary(self, role: str, policy_arn: str) -> None:
+        with self._estate.call("set_boundary"):
+            self._changeable(role)
+            if policy_arn and policy_arn not in MANAGED:
+                raise self._estate.refusal(f"policy {policy_arn} does not exist (NoSuchEntity)")
+            self._known[role] = replace(self._known[role], boundary=policy_arn)
+
+    def has_console(self, user: str) -> bool:
+        with self._estate.call("has_console"):
+            return user in self.users and self.users[user].console
+
+    def delete_console(self, user: str) -> None:
+        with self._estate.call("delete_console"):
+            if user in self.users:
+                self.users[user].console = False
 
     def server_time(self) -> datetime:
         with self._estate.call("server_time"):

@@ -6,9 +6,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from bot.actions.aws_iam_boundary import Boundary
 from bot.actions.aws_iam_deny_all import DenyAll
 from bot.actions.aws_iam_disable_key import DisableKey
 from bot.actions.aws_iam_revoke_sessions import POLICY, RevokeSessions
+from bot.actions.aws_iam_stop_reassume import StopReassume
 from bot.domain.agent import Agent, AwsIdentity
 from bot.domain.outcome import Done, Failed, Grade, Skipped
 from bot.sandbox.clock import SimClock
@@ -60,11 +62,11 @@ def test_an_agent_without_aws_holds_nothing_and_an_unknown_one_cannot_be_judged(
 @pytest.mark.parametrize(
     ("path", "name", "said"),
     [
-        ("/aws-service-role/ecs.amazonaws.com/", "AWSServiceRoleForECS", "service-linked"),
-        ("/aws-reserved/sso.amazonaws.com/", "AWSReservedSSO_Admin_0123", "Identity Center"),
+        ("/aws-service-role/ecs.amazonaws.com/", "AWSServiceRoleForECS", "stop what runs in that service"),
+        ("/aws-reserved/sso.amazonaws.com/", "AWSReservedSSO_Admin_0123", "aws.scp_deny"),
     ],
 )
-@pytest.mark.parametrize("action", [RevokeSessions(), DenyAll()])
+@pytest.mark.parametrize("action", [RevokeSessions(), DenyAll(), StopReassume(), Boundary()])
 def test_a_role_that_iam_cannot_change_is_refused_with_another_way(
     clock: SimClock, action, path: str, name: str, said: str
 ):
@@ -74,7 +76,6 @@ def test_a_role_that_iam_cannot_change_is_refused_with_another_way(
     assert isinstance(outcome, Failed)
     assert not outcome.retryable
     assert said in outcome.why
-    assert "service control policy" in outcome.why
 
 
 @pytest.mark.parametrize("action", [RevokeSessions(), DenyAll()])
