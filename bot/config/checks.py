@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from bot.config.connections import (
     AwsConnection,
@@ -45,6 +46,7 @@ def check(config: Config, actions: Actions) -> tuple[Problem, ...]:
         *_roles(config),
         *_levels(config),
         *_ways(config),
+        *_untouched(config),
         *_agents(config),
         *_sources(config),
         *_playbooks(config, actions),
@@ -118,6 +120,21 @@ def _ways(config: Config) -> Iterator[Problem]:
         yield Problem("firedoor.yaml", "'public_url' is missing: mails carry no acknowledge link.", blocking=False)
 
 
+def _untouched(config: Config) -> Iterator[Problem]:
+    """Addresses that nobody has changed since `firedoor init`."""
+    if config.settings.mode != "live":
+        return
+    for name, made in config.settings.connections.items():
+        host = made.host if isinstance(made, SmtpConnection) else urlsplit(getattr(made, "url", "")).hostname or ""
+        if host == "example.com" or host.endswith(".example.com"):
+            yield Problem(
+                "firedoor.yaml",
+                f"the connection {name!r} still leads to {host}.",
+                "Write your own system's address, or take it out.",
+                blocking=False,
+            )
+
+
 def _connection(config: Config, name: str, kind: type[Connection], where: str) -> Iterator[Problem]:
     connections = config.settings.connections
     if name not in connections:
@@ -140,6 +157,14 @@ def _agents(config: Config) -> Iterator[Problem]:
             yield from _connection(config, gateway, GatewayConnection, where)
         if agent.vault:
             yield from _connection(config, agent.vault.connection, VaultConnection, where)
+            vault = config.settings.connections.get(agent.vault.connection)
+            if isinstance(vault, VaultConnection) and agent.vault.namespace.strip("/") != vault.namespace.strip("/"):
+                yield Problem(
+                    "agents.yaml",
+                    f"{agent.id!r} lives in the Vault namespace {agent.vault.namespace!r}, and its connection"
+                    f" {agent.vault.connection!r} reaches {vault.namespace!r}: there it would seem to hold nothing.",
+                    "Give each namespace a connection of its own, and name both alike.",
+                )
         if agent.aws:
             yield from _connection(config, agent.aws.connection, AwsConnection, where)
             aws = config.settings.connections.get(agent.aws.connection)
