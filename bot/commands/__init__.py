@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from bot import __version__
-from bot.commands import catalogue, doctor, drill, folder, incident, ledger, people, plan, serve, slack, verbs
+from bot.commands import catalogue, doctor, drill, folder, gallery, incident, ledger, people, plan, serve, slack, verbs
 from bot.commands.command import MEANING, Command, exit_of
 from bot.commands.terminal import plain
 from bot.config import ConfigErrors
@@ -23,6 +23,7 @@ COMMANDS: tuple[Command, ...] = (
     *doctor.COMMANDS,
     *serve.COMMANDS,
     *slack.COMMANDS,
+    *gallery.COMMANDS,
     *drill.COMMANDS,
     *incident.COMMANDS,
     *verbs.COMMANDS,

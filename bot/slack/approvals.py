@@ -170,7 +170,7 @@ def _intent(incident: Incident, step: str, spec: Step) -> str:
     action = registry().get(run.action)
     about = " ".join((action.__doc__ or "").split()).partition(". ")[0] if action else ""
     aim = line(spec.intent, 300) or (line(playbook.description, 300) if playbook else "") or "not stated"
-    does = f"*What it does:* {code(run.action, 60)}{f', {line(about, 300)}' if about else ''}"
+    does = f"*What it does:* {code(run.action, 60)}{f': {line(about, 300)}.' if about else ''}"
     stage = spec.stage
     if stage is None:
         return f"*Intent:* {aim}\n{does}"
@@ -194,7 +194,7 @@ def _impact(incident: Incident, step: str, spec: Step) -> str:
     what = f"{'cuts off' if is_held(incident, run) else 'changes'} {line(', '.join(kinds), 120) or 'nothing'} of {who}"
     lasts = "; stays in force until a person releases it" if is_held(incident, run) else ""
     fact = what + lasts + ("; *cannot be undone*" if spec.irreversible else "")
-    return f"{line(spec.impact, 300)} ({fact})" if spec.impact else fact
+    return f"{line(spec.impact, 300).rstrip('.')}. By the plan: {fact}." if spec.impact else fact
 
 
 def _rollback(incident: Incident, step: str) -> str:

@@ -43,7 +43,7 @@ def test_a_request_is_confirmed_with_context() -> None:
         "*Intent:* End it\n*What it does:* `aws.iam_deny_all`",
         "Scope, frozen: 1 target",
         "`iam-role:agent-7` through `aws`",
-        "*Impact:* Others wait (changes iam-role of agent-7)",
+        "*Impact:* Others wait. By the plan: changes iam-role of agent-7.",
         '*Rollback:* `http.call`, `{"agent": "agent-7", "path": "/forward"}`',
         "*Cost:* 12 EUR",
         "policy modify-infra",
