@@ -116,9 +116,11 @@ class Peers(Replicas):
     def __init__(self, database: Postgres, now: Callable[[Any], datetime]) -> None:
         super().__init__(database, now)
         self._session: Any = None  # the raw connection
+        self._me = ""
         self._guard = threading.Lock()
 
     def join(self, replica: str, lease_seconds: float) -> None:
+        self._me = replica
         # A second's patience: the session of a predecessor that was just killed is about to end.
         if not self._hold("SET lock_timeout = '1s'; SELECT pg_advisory_lock({})", replica):
             raise ConfigError(
@@ -145,9 +147,9 @@ class Peers(Replicas):
 
     def dead(self) -> tuple[str, ...]:
         """One that hangs keeps its sessions, and inside them its row locks: they are ended, so that nobody waits for
-        them. Should it wake up, it begins anew."""
+        them. Should it wake up, it begins anew. Never its own: one that is slow to renew is not helped by that."""
         rows, held, now = self._listed()
-        if hung := [id for id, until in rows if until < now and _number(id) in held]:
+        if hung := [id for id, until in rows if until < now and id != self._me and _number(id) in held]:
             self._end_sessions(hung)
         return tuple(id for id, until in rows if until < now or _number(id) not in held)
 

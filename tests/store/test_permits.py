@@ -151,6 +151,18 @@ def test_a_lost_session_lock_is_taken_again(open_store: Callable[..., Store]) ->
     assert other.dead_replicas() == ()
 
 
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+def test_who_is_slow_to_renew_its_lease_ends_no_session_of_its_own(
+    open_store: Callable[..., Store], clock: SimClock
+) -> None:
+    store = open_store()
+    store.join("r-1", 3)
+    clock.forward(seconds=4)
+    with store.reading() as tx:
+        assert store.dead_replicas() == ("r-1",)
+        assert tx.backlog()[0] == 0  # this connection lives
+
+
 def test_a_connection_that_died_in_the_pool_is_replaced(open_store: Callable[..., Store]) -> None:
     store, other = open_store(), open_store()
     if isinstance(store._database, Sqlite):
