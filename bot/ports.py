@@ -196,6 +196,48 @@ class Ec2(Protocol):
     def snapshot_instance(self, instance_id: str, tags: Mapping[str, str]) -> tuple[Snapshot, ...]:
         """One snapshot a volume, taken together. NOT idempotent: look for the tag first."""
 
+    def profile(self, instance_id: str) -> str:
+        """ARN of the instance profile that is attached, or ''."""
+
+    def set_profile(self, instance_id: str, profile_arn: str) -> None:
+        """Attaches it; '' detaches the one there is."""
+
+    def metadata(self, instance_id: str) -> tuple[bool, bool]:
+        """Whether the instance answers at its metadata address; whether the last change of that was applied."""
+
+    def set_metadata(self, instance_id: str, on: bool) -> None: ...
+
+    def preservation(self, instance_id: str) -> tuple[bool, str]:
+        """Whether it is protected from termination; what its own shutdown does (`stop` or `terminate`)."""
+
+    def set_preservation(self, instance_id: str, protected: bool, shutdown: str) -> None: ...
+
+    def network_acls(self, instance_id: str) -> Mapping[str, str]:
+        """Subnet -> network ACL, of every subnet that the instance has an interface in."""
+
+    def subnet_interfaces(self, subnet: str) -> int:
+        """How many interfaces, of whatever instance or service, are in the subnet."""
+
+    def closed_acl(self, vpc: str) -> str:
+        """The id of the VPC's network ACL `firedoor-closed`, made when missing, which lets nothing through."""
+
+    def acl_rules(self, acl: str) -> int | None:
+        """How many rules it has besides the last one, which denies; None where it is gone."""
+
+    def set_network_acl(self, subnet: str, acl: str) -> None: ...
+
+
+class Scaling(Protocol):
+    """EC2 Auto Scaling, one account and region."""
+
+    def membership(self, instance_id: str) -> tuple[str, str] | None:
+        """(group, lifecycle state such as `InService` or `Standby`); None where it is in no group."""
+
+    def enter_standby(self, group: str, instance_id: str, *, replace: bool) -> None:
+        """`replace`: the group starts another instance in its place; otherwise it runs one fewer."""
+
+    def exit_standby(self, group: str, instance_id: str) -> None: ...
+
 
 class Parameters(Protocol):
     """SSM Parameter Store, one account and region."""
@@ -211,6 +253,16 @@ class CloudTrail(Protocol):
         """Management events by one lookup attribute (AccessKeyId, Username, ResourceName). Minutes of lag."""
 
 
+class _NotConnected:
+    """Stands for a service that an account was made without."""
+
+    def __getattr__(self, method: str) -> Any:
+        raise Rejected("aws", f"this connection was made without the service that has {method}")
+
+
+_NOT_CONNECTED: Any = _NotConnected()
+
+
 @dataclass(frozen=True, slots=True)
 class AwsAccount:
     iam: Iam
@@ -218,6 +270,7 @@ class AwsAccount:
     parameters: Parameters
     cloudtrail: CloudTrail
     account: str = ""  # its twelve digits: "not there" is an answer only in the account that was meant
+    scaling: Scaling = _NOT_CONNECTED
 
 
 # Agents' side ---------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from bot.sandbox.faults import Faults
 CREDENTIALS = {"access_key_id": "testing", "secret_access_key": "testing"}
 REGION = "us-east-1"
 _IMAGE = "ami-12c6146b"  # one of moto's own
+MORE = ("scaling",)  # the other ports of an account, by field
 ADMIN = "arn:aws:iam::aws:policy/AdministratorAccess"
 
 
@@ -46,6 +47,12 @@ class Estate(Protocol):
 
     def terminate(self, instance: str) -> None: ...
 
+    def give_profile(self, instance: str) -> str:
+        """An instance profile of its own; returns its ARN."""
+
+    def join_group(self, instance: str) -> None:
+        """Makes it the one instance of an Auto Scaling group."""
+
 
 class Simulated:
     def __init__(self, clock: SimClock) -> None:
@@ -69,6 +76,14 @@ class Simulated:
     def add_instance(self, *, interfaces: int = 1, volumes: int = 1) -> Instance:
         return self.sim.ec2.add_instance(interfaces=interfaces, volumes=volumes)
 
+    def give_profile(self, instance: str) -> str:
+        arn = f"arn:aws:iam::{self.id}:instance-profile/{fresh('p')}"
+        self.account.ec2.set_profile(instance, arn)
+        return arn
+
+    def join_group(self, instance: str) -> None:
+        self.sim.scaling.add(fresh("asg"), instance)
+
 
 class Real:
     """boto3 and moto. Its clock is the test's, except for what moto stamps itself."""
@@ -79,8 +94,9 @@ class Real:
         self.clock, self.faults = clock, Faults()
         real = _account(url)
         parts: Any = [Faulty(part, self.faults) for part in (real.iam, real.ec2, real.parameters, real.cloudtrail)]
-        self.account = AwsAccount(*parts, self.id)
-        self.iam, self.ec2 = client("iam", url), client("ec2", url)
+        more: Any = {name: Faulty(getattr(real, name), self.faults) for name in MORE}
+        self.account = AwsAccount(*parts, self.id, **more)
+        self.url, self.iam, self.ec2 = url, client("iam", url), client("ec2", url)
 
     def add_role(self, name: str, *, path: str = "/") -> str:
         role = self.iam.create_role(RoleName=name, Path=path, AssumeRolePolicyDocument="{}")
@@ -121,6 +137,24 @@ class Real:
 
     def terminate(self, instance: str) -> None:
         self.ec2.terminate_instances(InstanceIds=[instance])
+
+    def give_profile(self, instance: str) -> str:
+        arn = str(self.iam.create_instance_profile(InstanceProfileName=fresh("p"))["InstanceProfile"]["Arn"])
+        self.account.ec2.set_profile(instance, arn)
+        return arn
+
+    def join_group(self, instance: str) -> None:
+        scaling, name = client("autoscaling", self.url), fresh("asg")
+        scaling.create_launch_configuration(LaunchConfigurationName=name, ImageId=_IMAGE, InstanceType="t3.micro")
+        scaling.create_auto_scaling_group(
+            AutoScalingGroupName=name,
+            LaunchConfigurationName=name,
+            MinSize=0,
+            MaxSize=3,
+            DesiredCapacity=0,
+            AvailabilityZones=["us-east-1a"],
+        )
+        scaling.attach_instances(AutoScalingGroupName=name, InstanceIds=[instance])
 
 
 @dataclass

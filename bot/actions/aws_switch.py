@@ -45,8 +45,8 @@ class Switch(Action):
         """Puts it back to `before` and reads it back; returns why it is not as it was, or ''."""
         raise NotImplementedError(f"{self.id} cannot be undone")
 
-    def unwanted(self, params: Mapping[str, Any], account: AwsAccount) -> Failed | None:  # noqa: ARG002 - for the few
-        """Why it is refused at the start, although it could be done."""
+    def unwanted(self, params: Mapping[str, Any], account: AwsAccount) -> Done | Failed | None:  # noqa: ARG002 - for the few
+        """Why it is refused, or not needed, at the start; a release does not ask this."""
         return None
 
     def run(
@@ -142,7 +142,7 @@ class OfInstance(Switch):
         found = aws.find_instance(params, account)
         return None if isinstance(found, Instance) else found
 
-    def unwanted(self, params: Mapping[str, Any], account: AwsAccount) -> Failed | None:
+    def unwanted(self, params: Mapping[str, Any], account: AwsAccount) -> Done | Failed | None:
         return aws.foreign(params, self.instance(params, account))
 
     def instance(self, params: Mapping[str, Any], account: AwsAccount) -> Instance:

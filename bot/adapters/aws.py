@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from bot.adapters.aws_api import AwsApi
+from bot.adapters.aws_ec2 import BotoScaling, Ec2Controls
 from bot.errors import Rejected
 from bot.ports import AccessKey, AwsAccount, Instance, Role, Snapshot
 
@@ -42,7 +43,14 @@ def aws_account(
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
     )
-    return AwsAccount(BotoIam(api), BotoEc2(api), BotoParameters(api), BotoCloudTrail(api), account)
+    return AwsAccount(
+        BotoIam(api),
+        BotoEc2(api),
+        BotoParameters(api),
+        BotoCloudTrail(api),
+        account,
+        scaling=BotoScaling(api),
+    )
 
 
 class BotoIam:
@@ -151,11 +159,8 @@ class BotoIam:
         return tuple(found)
 
 
-class BotoEc2:
+class BotoEc2(Ec2Controls):
     """ports.Ec2."""
-
-    def __init__(self, api: AwsApi) -> None:
-        self._api = api
 
     def instance(self, instance_id: str) -> Instance | None:
         absent = ("InvalidInstanceID.NotFound",)

@@ -11,7 +11,7 @@ from typing import Any
 from bot.domain.iam import Decision, evaluate, trusts_nobody
 from bot.ports import AwsAccount, Clock, StoredObject
 from bot.sandbox.aws_core import AwsCore
-from bot.sandbox.aws_ec2 import SimEc2
+from bot.sandbox.aws_ec2 import SimEc2, SimScaling
 from bot.sandbox.aws_iam import MANAGED, SimIam
 from bot.sandbox.faults import Faults
 
@@ -52,10 +52,12 @@ class SimAws(AwsCore):
     ) -> None:
         super().__init__(clock, account, region, system)
         self.iam, self.ec2 = SimIam(self), SimEc2(self, timedelta(seconds=snapshot_seconds))
+        self.scaling = SimScaling(self)
         self.parameters, self.cloudtrail = SimParameters(self), SimCloudTrail(self, timedelta(seconds=trail_lag))
 
     def account(self) -> AwsAccount:
-        return AwsAccount(self.iam, self.ec2, self.parameters, self.cloudtrail, self.id)
+        parts = (self.iam, self.ec2, self.parameters, self.cloudtrail)
+        return AwsAccount(*parts, self.id, scaling=self.scaling)
 
     # The agents' side -------------------------------------------------------------------------------------------
 

@@ -18,6 +18,13 @@ class _Taken:
     begun: datetime
 
 
+@dataclass(slots=True)
+class _Controls:
+    metadata: bool = True
+    protected: bool = False
+    shutdown: str = "terminate"
+
+
 class SimEc2:
     """ports.Ec2. `rules` are the numbers of ingress and egress rules by group id, for scenarios to change."""
 
@@ -27,6 +34,9 @@ class SimEc2:
         self.rules: dict[str, tuple[int, int]] = {}
         self._quarantine: dict[str, str] = {}  # VPC -> group
         self._taken: list[_Taken] = []
+        self._controls: dict[str, _Controls] = {}
+        self.acls: dict[str, int] = {}  # network ACL -> rules
+        self._acl_of: dict[str, str] = {}  # subnet -> network ACL
 
     def add_instance(
         self,
@@ -104,6 +114,117 @@ class SimEc2:
             self._taken += [_Taken(snapshot, dict(tags), now) for snapshot in made]
             return tuple(made)
 
+    def profile(self, instance_id: str) -> str:
+        with self._estate.call("profile"):
+            return self._there(instance_id).profile_arn
+
+    def set_profile(self, instance_id: str, profile_arn: str) -> None:
+        with self._estate.call("set_profile"):
+            held = self._there(instance_id)
+            if profile_arn and held.profile_arn:
+                raise self._estate.refusal(f"{instance_id} has a profile already (IncorrectState)")
+            self.instances[instance_id] = replace(held, profile_arn=profile_arn)
+
+    def metadata(self, instance_id: str) -> tuple[bool, bool]:
+        with self._estate.call("metadata"):
+            return self._of(instance_id).metadata, True
+
+    def set_metadata(self, instance_id: str, on: bool) -> None:
+        with self._estate.call("set_metadata"):
+            self._of(instance_id).metadata = on
+
+    def preservation(self, instance_id: str) -> tuple[bool, str]:
+        with self._estate.call("preservation"):
+            held = self._of(instance_id)
+            return held.protected, held.shutdown
+
+    def set_preservation(self, instance_id: str, protected: bool, shutdown: str) -> None:
+        with self._estate.call("set_preservation"):
+            held = self._of(instance_id)
+            held.protected, held.shutdown = protected, shutdown
+
+    def network_acls(self, instance_id: str) -> Mapping[str, str]:
+        with self._estate.call("network_acls"):
+            subnet = _subnet(self._there(instance_id).vpc)
+            return {subnet: self._acl(subnet)}
+
+    def subnet_interfaces(self, subnet: str) -> int:
+        with self._estate.call("subnet_interfaces"):
+            return sum(len(each.interfaces) for each in self.instances.values() if _subnet(each.vpc) == subnet)
+
+    def closed_acl(self, vpc: str) -> str:
+        with self._estate.call("closed_acl"):
+            closed = f"acl-closed-{vpc}"
+            self.acls[closed] = 0
+            return closed
+
+    def acl_rules(self, acl: str) -> int | None:
+        with self._estate.call("acl_rules"):
+            return self.acls.get(acl)
+
+    def set_network_acl(self, subnet: str, acl: str) -> None:
+        with self._estate.call("set_network_acl"):
+            if acl not in self.acls:
+                raise self._estate.refusal(f"no network ACL {acl} (InvalidNetworkAclID.NotFound)")
+            self._acl_of[subnet] = acl
+
+    def keeps_live_flows(self, instance_id: str) -> bool:
+        """Whether a connection that is open already goes on: security groups do not end it, a network ACL does."""
+        return self.acls[self._acl(_subnet(self.instances[instance_id].vpc))] > 0
+
+    def _acl(self, subnet: str) -> str:
+        acl = self._acl_of.setdefault(subnet, f"acl-{subnet}")
+        self.acls.setdefault(acl, 2)
+        return acl
+
+    def _there(self, instance_id: str) -> Instance:
+        if instance_id not in self.instances:
+            raise self._estate.refusal(f"no instance {instance_id} (InvalidInstanceID.NotFound)")
+        return self.instances[instance_id]
+
+    def _of(self, instance_id: str) -> _Controls:
+        self._there(instance_id)
+        return self._controls.setdefault(instance_id, _Controls())
+
     def _now(self, taken: _Taken) -> Snapshot:
         complete = self._estate.clock.now() >= taken.begun + self._snapshot_time
         return replace(taken.snapshot, state="completed") if complete else taken.snapshot
+
+
+class SimScaling:
+    """ports.Scaling. `groups`: group -> (desired, least)."""
+
+    def __init__(self, estate: AwsCore) -> None:
+        self._estate = estate
+        self.groups: dict[str, tuple[int, int]] = {}
+        self._members: dict[str, tuple[str, str]] = {}
+
+    def add(self, group: str, instance_id: str, *, least: int = 0) -> None:
+        desired, _ = self.groups.get(group, (0, 0))
+        self.groups[group] = (desired + 1, least)
+        self._members[instance_id] = (group, "InService")
+
+    def membership(self, instance_id: str) -> tuple[str, str] | None:
+        with self._estate.call("membership"):
+            return self._members.get(instance_id)
+
+    def enter_standby(self, group: str, instance_id: str, *, replace: bool) -> None:
+        with self._estate.call("enter_standby"):
+            self._move(group, instance_id, "InService", "Standby", 0 if replace else -1)
+
+    def exit_standby(self, group: str, instance_id: str) -> None:
+        with self._estate.call("exit_standby"):
+            self._move(group, instance_id, "Standby", "InService", 1)
+
+    def _move(self, group: str, instance_id: str, source: str, goal: str, more: int) -> None:
+        if self._members.get(instance_id) != (group, source):
+            raise self._estate.refusal(f"{instance_id} is not {source} in {group} (ValidationError)")
+        desired, least = self.groups[group]
+        if desired + more < least:
+            raise self._estate.refusal(f"{group} would run fewer than its minimum of {least} (ValidationError)")
+        self.groups[group] = (desired + more, least)
+        self._members[instance_id] = (group, goal)
+
+
+def _subnet(vpc: str) -> str:
+    return f"subnet-{vpc}"

@@ -8,12 +8,17 @@ from typing import Any
 
 import pytest
 
+from bot.actions.aws_asg_standby import Standby
+from bot.actions.aws_ec2_cut_flows import CutFlows
+from bot.actions.aws_ec2_detach_profile import DetachProfile
+from bot.actions.aws_ec2_disable_imds import DisableImds
+from bot.actions.aws_ec2_preserve import Preserve
 from bot.actions.aws_iam_boundary import Boundary
 from bot.actions.aws_iam_delete_console import DeleteConsole
 from bot.actions.aws_iam_revoke_session import RevokeSession
 from bot.actions.aws_iam_revoke_user_sessions import RevokeUserSessions
 from bot.actions.aws_iam_stop_reassume import StopReassume
-from bot.actions.aws_switch import Switch
+from bot.actions.aws_switch import OfInstance, OfRole, OfUser, Switch
 from bot.domain.agent import Agent, AwsIdentity
 from bot.domain.outcome import Done, Failed, Grade, Skipped
 from tests.actions.aws_target import HANGING, REFUSED, THROTTLED, Drill
@@ -61,12 +66,33 @@ def drop_user(estate: Estate, name: str) -> None:
     estate.drop_user(name)
 
 
+def instance(estate: Estate, name: str) -> Prepared:  # noqa: ARG001 - it gets an id
+    made = estate.add_instance(interfaces=2)
+    estate.give_profile(made.id)
+    return Agent("agent-7", aws=AwsIdentity(account=estate.id, instances=(made.id,))), made.id
+
+
+def grouped(estate: Estate, name: str) -> Prepared:
+    agent, made = instance(estate, name)
+    estate.join_group(made)
+    return agent, made
+
+
+def terminate(estate: Estate, name: str) -> None:
+    estate.terminate(name)
+
+
 CASES = [
     Case(StopReassume(), role, "get_role", "set_trust", drop_role),
     Case(RevokeSession(), role, "get_role_policy", "put_role_policy", drop_role, {"session": "worker-3"}),
     Case(RevokeUserSessions(), user, "get_user_policy", "put_user_policy", drop_user),
     Case(DeleteConsole(), user, "has_console", "delete_console", drop_user),
     Case(Boundary(), role, "get_role", "set_boundary", drop_role),
+    Case(DetachProfile(), instance, "profile", "set_profile", terminate),
+    Case(DisableImds(), instance, "metadata", "set_metadata", terminate),
+    Case(Preserve(), instance, "preservation", "set_preservation", terminate),
+    Case(Standby(), grouped, "membership", "enter_standby", terminate),
+    Case(CutFlows(), instance, "network_acls", "set_network_acl", terminate, {"whole_subnet": True}),
 ]
 
 
@@ -87,7 +113,8 @@ class Ready:
 def ready(case: Case, aws_estate: Estate) -> Ready:
     agent, name = case.prepare(aws_estate, fresh("x"))
     drill = Drill(aws_estate, case.action)
-    (params,) = drill.targets(agent, **case.params)
+    asked = {"instance": name} if isinstance(case.action, OfInstance) else {}
+    (params,) = drill.targets(agent, **asked, **case.params)
     return Ready(drill, params, name)
 
 
@@ -146,8 +173,8 @@ def test_what_is_protected_is_left_alone(ready: Ready):
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_nothing_of_an_agent_without_aws(case: Case):
-    asked = {"agent": "a", **case.params}
+    asked = {"agent": "a", "instance": "i-0123456789abcdef0", **case.params}
     with pytest.raises(ValueError, match="agent"):
         case.action.targets(asked, None)
-    if "instance" not in asked and "function" not in asked:
+    if isinstance(case.action, OfRole | OfUser):
         assert case.action.targets(asked, Agent("a")) == ()
