@@ -3,12 +3,13 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := .venv/.installed
+BROWSER := .venv/.browser
 
 .DEFAULT_GOAL := help
-.PHONY: help run drill test check bench soak lock
+.PHONY: help run drill test check bench soak lock pictures
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 drill: $(INSTALLED) ## Play an incident from alert to postmortem in virtual time; the report goes to out/drill/
 	@$(BIN)/firedoor drill --out out/drill
@@ -16,7 +17,7 @@ drill: $(INSTALLED) ## Play an incident from alert to postmortem in virtual time
 run: $(INSTALLED) ## Serve a sandbox: simulated systems, and a workspace in your browser in place of Slack
 	@$(BIN)/firedoor serve --sandbox
 
-test: $(INSTALLED) ## Lint, format, types, tests. FIREDOOR_SEED=N repeats a run
+test: $(INSTALLED) $(BROWSER) ## Lint, format, types, tests. FIREDOOR_SEED=N repeats a run
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -28,8 +29,12 @@ check: $(INSTALLED) ## Check the shipped configuration as an operator's CI would
 bench: $(INSTALLED) ## Measure: ours and the floor, in one run
 	@$(BIN)/python -m bench
 
-soak: $(INSTALLED) ## Every test, and with them each crash point and the long random runs
+soak: $(INSTALLED) $(BROWSER) ## Every test, and with them each crash point and the long random runs
 	$(BIN)/python -m pytest -o timeout=3600
+
+pictures: $(INSTALLED) $(BROWSER) ## Take the README's pictures anew, from the story in the browser
+	$(BIN)/python -m pytest -q tests/stories/test_browser.py
+	@mkdir -p docs/pictures && cp out/pictures/*.png docs/pictures/
 
 lock: $(INSTALLED) ## Choose the versions in requirements.txt anew, from pyproject.toml
 	$(PIP) install --quiet pip-tools==7.6.2
@@ -45,4 +50,10 @@ $(INSTALLED): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(PIP) install --quiet --only-binary :all: --require-hashes -r requirements.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The story in the browser needs one; the tests install nothing else outside .venv.
+$(BROWSER): $(INSTALLED)
+	@command -v chromium >/dev/null || { sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); $$sudo apt-get update && $$sudo apt-get install -y chromium; } \
+		|| { echo "there is no chromium, and apt-get could not install it: install it, then make again" >&2; exit 1; }
 	@touch $@

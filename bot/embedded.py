@@ -32,6 +32,7 @@ from bot.sandbox.estate import Estate
 from bot.sandbox.workspace import Channel, Person, Workspace, WorkspaceServer
 from bot.sandbox.workspace.control import Extra
 from bot.sandbox.workspace.rooms import BOT_USER, Group
+from bot.slack.command import VERBS
 from bot.slack.html import STYLE, to_html
 from bot.wiring import Bot, Invented
 
@@ -41,6 +42,7 @@ REAL = ("xoxb-", "xoxp-", "xoxe", "xapp-")  # how a token of a real workspace be
 SNAPSHOT_SECONDS = 5  # of the simulated AWS: a person waits for it
 BOT_TOKEN, APP_TOKEN = SecretRef("sandbox", "slack-bot-token"), SecretRef("sandbox", "slack-app-token")
 KEYS = Keys(*(SecretRef("file", f"keys/{name}") for name in ("record.pem", "artefacts.key", "salt.key", "ledger.pem")))
+WORDS = [(verb.name, verb.means) for verb in VERBS.values()]  # of /inc, as the page suggests them
 LEDGER, ANCHORS = "ledger", "ledger-anchors"
 
 
@@ -247,7 +249,7 @@ def _begin(config: Config, clock: SystemClock) -> Extra:
     def begin(_: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the page needs to begin: the style sheet of rendered blocks, and whom to act as first."""
         called = (p for matrix in config.matrices.values() for p in _called(config, matrix.levels[0].roles, clock))
-        return {"css": STYLE, "words": [], "first": next((slack for slack in called if slack), "")}
+        return {"css": STYLE, "words": WORDS, "first": next((slack for slack in called if slack), "")}
 
     return begin
 

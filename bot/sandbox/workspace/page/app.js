@@ -18,6 +18,7 @@ const FAULTS = [
 let screen = null; // as the feed has it
 let feed = null;
 let place = ""; // a channel, or HOME
+let wanted = ""; // a channel that they are joining
 let thread = ""; // ts of its first message
 let unread = {};
 let words = []; // of /inc, for the suggestions
@@ -28,7 +29,22 @@ async function actAs(user) {
   sessionStorage.setItem("me", user);
   feed?.close();
   thread = "";
-  feed = follow(user, (kind, what) => (kind === "state" ? begin(what) : change(what)));
+  feed = follow(user, (kind, what) => (held ? held.push([kind, what]) : hear(kind, what)));
+}
+
+const hear = (kind, what) => (kind === "state" ? begin(what) : change(what));
+
+// What is under a pointer stays there until it is let go: a button that is replaced meanwhile would lose its click.
+let held = null;
+function release() {
+  setTimeout(() => {
+    const waiting = held || [];
+    held = null;
+    waiting.forEach(([kind, what]) => hear(kind, what));
+  });
+}
+for (const [event, heard] of [["pointerdown", () => { held ??= []; setTimeout(release, 800); }], ["pointerup", release], ["pointercancel", release]]) {
+  document.addEventListener(event, heard, true);
 }
 
 function begin(whole) {
@@ -39,11 +55,14 @@ function begin(whole) {
   $("me").replaceChildren(...screen.people.filter((one) => !one.is_bot && !one.deleted).map((one) =>
     new Option(one.name, one.id, false, one.id === screen.me.id)));
   $("me-title").textContent = screen.me.profile.title || "";
+  const open = other ? "" : thread;
   rail();
   go(place);
+  if (open) openThread(open);
   modals();
   trouble();
   if ($("authenticator").open) code();
+  document.body.dataset.viewer = screen.me.id;
 }
 
 function change(what) {
@@ -57,6 +76,8 @@ function change(what) {
       if (!was) unread[what.channel.id] = (what.channel.messages || []).length || 1;
       rail();
       if (place === what.channel.id) header();
+      if (place === what.channel.id && what.channel.messages) list($("messages"), roots(channel(place))); // just let in
+      if (wanted === what.channel.id) { wanted = ""; go(what.channel.id); }
       return;
     }
     case "channel_gone":
@@ -112,11 +133,14 @@ function rail() {
     if (id === place) button.setAttribute("aria-current", "page");
     return make("li", {}, button);
   };
-  const open = screen.channels.filter((one) => !one.is_im).sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
-  const join = (one) => make("li", {}, make("button", { type: "button", className: "place gone", title: "Join",
-    on: { click: () => act("join", { channel: one.id }) } }, make("span", { className: "glyph" }, "+"), make("span", { className: "name" }, one.name)));
+  const known = new Set(screen.channels.map((one) => one.id));
+  const open = [...screen.channels.filter((one) => !one.is_im), ...screen.joinable.filter((one) => !known.has(one.id))]
+    .sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
+  const offer = (one) => make("li", {}, make("button", { type: "button", className: "place gone", title: "Join",
+    on: { click: () => join(one.id) } }, make("span", { className: "glyph" }, "+"), make("span", { className: "name" }, one.name)));
   $("apps").replaceChildren(link(HOME, "⌂", `${screen.app.name} home`));
-  $("channels").replaceChildren(...open.map((one) => link(one.id, one.is_private ? "⚿" : "#", one.name, one.is_archived ? "gone" : "")), ...screen.joinable.map(join));
+  $("channels").replaceChildren(...open.map((one) => (known.has(one.id)
+    ? link(one.id, one.is_private ? "⚿" : "#", one.name, one.is_archived ? "gone" : "") : offer(one))));
   $("directs").replaceChildren(...screen.channels.filter((one) => one.is_im).map((one) => link(one.id, "●", nameOf(one))));
   if (!screen.channels.some((one) => one.is_im)) {
     $("directs").append(make("li", {}, make("button", { type: "button", className: "place", on: { click: direct } },
@@ -342,6 +366,13 @@ async function edit(message) {
   if (await ask("Edit the message", field, [{ label: "Cancel", value: false }, { label: "Save", value: true, kind: "go" }])) {
     act("edit", { channel: message.channel, ts: message.ts, text: field.value });
   }
+}
+
+async function join(id) {
+  const answer = await act("join", { channel: id }, true);
+  if (channel(id)) return go(id); // the app let them in meanwhile
+  if (!answer.ok) return toast(answer.why, true);
+  wanted = id;
 }
 
 async function direct() {
