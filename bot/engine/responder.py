@@ -33,6 +33,7 @@ from bot.domain.record import (
     HoldReleased,
     Merged,
     Opened,
+    PageSent,
     Permitted,
     PlaceHold,
     PlanStep,
@@ -334,7 +335,9 @@ class Responder:
             self.append(incident, replace(event, step=step, call=call, final=final))
 
     def settled(self, decision: Queued, event: Event) -> None:
-        """A page, post or paper came back."""
+        """A page, post or paper came back. Where somebody claimed the page again meanwhile, it may have left twice."""
+        if isinstance(event, PageSent) and self.tx.claims(decision.id) > 1:
+            event = replace(event, may_repeat=True)
         self.tx.dequeue((decision.id,))
         self.append(decision.incident, event)
 

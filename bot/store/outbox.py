@@ -112,6 +112,12 @@ class Outbox(Session):
         row = self._row("SELECT owner FROM outbox WHERE id = :id", {"id": id})
         return row[0] if row else None
 
+    def claims(self, id: str) -> int:
+        """How often a decision was claimed by now; 0 where it is settled."""
+        self._settle(tables.outbox)
+        row = self._row("SELECT claims FROM outbox WHERE id = :id", {"id": id})
+        return int(row[0]) if row else 0
+
     def disown(self, owner: str, begun: Iterable[str] | None = None) -> None:
         """Lets go of all that a replica holds. Each counts as claimed once, since it may have been performed; those
         that are not among the `begun` do not."""

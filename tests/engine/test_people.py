@@ -18,6 +18,7 @@ from bot.domain.timeline import narrate
 from bot.engine import verbs
 from bot.engine.world import Said
 from bot.errors import Denied, Refused, Rejected, SystemFailure, Unavailable
+from bot.ports import PageMessage
 from bot.slack.blocks import SlackVoice
 from tests.engine.desk import Desk, desk_at
 
@@ -103,6 +104,26 @@ def test_a_dead_way_hands_over_to_the_next(desk: Desk) -> None:
     desk.receive()
     ways = [(event.person, event.way) for event in desk.events(PageSent) if "/escalation/" in event.key]
     assert ways == [("sre-1", "email")]
+
+
+def test_a_page_that_a_peer_took_over_while_it_was_sent_says_that_it_may_repeat(desk: Desk) -> None:
+    phone = desk.estate.pagers["slack"]
+    taken: list[str] = []
+
+    class Slow:
+        def send(self, message: PageMessage) -> str:
+            receipt = phone.send(message)
+            if not taken:
+                with desk.store.transaction() as tx:  # our lease has run out meanwhile
+                    claims = tx.claim("r-2", tx.now() + timedelta(seconds=4), 100, dead=("r-1",))
+                taken.extend(getattr(claim.decision, "key", "") for claim in claims)
+            return receipt
+
+    desk.estate.pagers["slack"] = Slow()
+    desk.receive()
+    sent = {event.key: event.may_repeat for event in desk.events(PageSent) if event.way == "slack"}
+    assert any(sent[key] for key in taken if key in sent)
+    assert {key for key, may_repeat in sent.items() if may_repeat} <= {*taken}
 
 
 def test_where_nobody_of_a_level_is_reached_the_next_is(desk: Desk) -> None:
