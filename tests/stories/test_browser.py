@@ -143,7 +143,7 @@ def test_a_first_incident_from_alert_to_postmortem(page: Page) -> None:
     desk.press(desk.request("quarantine_role"), "Approve")
     expect(desk.told()).to_contain_text("Only visible to you")
     expect(desk.told()).to_contain_text("another person has to decide")
-    desk.photograph("refused", desk.request("quarantine_role"))
+    desk.photograph("refused", desk.told())
     for name in ("Security Ops 2", "Infra owner 1"):
         desk.act_as(name)
         desk.press(desk.request("quarantine_role"), "Approve")
