@@ -32,7 +32,7 @@ from bot.adapters.mail import SmtpPager
 from bot.adapters.slack import SlackChat, SlackPager
 from bot.adapters.vault import HvacVault
 from bot.adapters.webhook import WebhookPager
-from bot.config import EXAMPLE, Config, SecretRef, load, resolve
+from bot.config import EXAMPLE, Config, MissingSecrets, SecretRef, load, resolve
 from bot.config.connections import (
     AwsConnection,
     GatewayConnection,
@@ -42,6 +42,7 @@ from bot.config.connections import (
     WebhookConnection,
 )
 from bot.config.ledger import Place
+from bot.config.secrets import references
 from bot.domain.redaction import SHORTEST, Redactor
 from bot.drill.rehearsal import Rehearsal
 from bot.drill.scenario import Scenario
@@ -92,6 +93,7 @@ def build(folder: Path, config: Config | None = None) -> Bot:
     config = config or load(folder)
     if config.settings.mode != "live":
         raise ConfigError(f"{folder}/firedoor.yaml", f"mode is {config.settings.mode}; serve needs mode: live.")
+    _require(config, folder)
     keys = read_keys(config, folder)
     redactor = Redactor(keys.salt)
     clock = SystemClock()
@@ -104,7 +106,7 @@ def build(folder: Path, config: Config | None = None) -> Bot:
 def open_store(config: Config, folder: Path, keys: Secrets, clock: Clock, *, read_only: bool = False) -> Store:
     """The record of this installation. Relative SQLite paths are the folder's."""
     settings = config.settings
-    url = resolve(settings.store_secret) if settings.store_secret else settings.store
+    url = _resolved(settings.store_secret, folder) if settings.store_secret else settings.store
     if url.startswith("sqlite:///") and not url.startswith("sqlite:////"):
         url = f"sqlite:///{(folder / url.removeprefix('sqlite:///')).resolve()}"
     return Store.open(
@@ -273,6 +275,28 @@ def read_secret(ref: SecretRef, folder: Path, redactor: Redactor) -> str:
     if len(value) >= SHORTEST:
         redactor.register(_kind(ref), value)
     return value
+
+
+def _require(config: Config, folder: Path) -> None:
+    """Raises MissingSecrets for those without which there is no start. The others are read by the call that needs one:
+    a system whose credential is missing does not keep the rest from containing."""
+    settings = config.settings
+    systems = {name: made for name, made in settings.connections.items() if isinstance(made, AwsConnection)}
+    needed = {
+        "store": settings.store_secret,
+        "keys": settings.keys if settings.ledger else replace(settings.keys, ledger=None),
+        "slack": settings.slack,
+        "connections": systems,
+        "sources": config.sources,
+    }
+    missing: list[ConfigError] = []
+    for where, ref in references(needed):
+        try:
+            _resolved(ref, folder)
+        except ConfigError as error:
+            missing.append(ConfigError(error.where, error.problem, f"{error.hint} It is for {where}.".strip()))
+    if missing:
+        raise MissingSecrets(missing)
 
 
 def _bot(

@@ -14,7 +14,7 @@ from bot import __version__
 from bot.commands import catalogue, doctor, drill, folder, gallery, incident, ledger, people, plan, serve, slack, verbs
 from bot.commands.command import MEANING, Command, exit_of
 from bot.commands.terminal import plain
-from bot.config import ConfigErrors
+from bot.config import ConfigErrors, MissingSecrets
 from bot.errors import FiredoorError
 
 COMMANDS: tuple[Command, ...] = (
@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except FiredoorError as error:
         log.debug("it ended here", exc_info=error)
-        print(f"firedoor: {plain(_one_line(error))}", file=sys.stderr)
+        for line in _lines(error):
+            print(f"firedoor: {plain(line)}", file=sys.stderr)
         return exit_of(error)
     except BrokenPipeError:  # whoever read has enough; Python would complain once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -114,10 +115,13 @@ def _with_verbose(to: ArgumentParser) -> None:
     to.add_argument("--verbose", action="store_true", default=SUPPRESS, help="log what happens, and where it failed")
 
 
-def _one_line(error: FiredoorError) -> str:
+def _lines(error: FiredoorError) -> tuple[str, ...]:
+    """One, and how to see the others; of missing secrets all, so that they are set in one go."""
+    if isinstance(error, MissingSecrets):
+        return tuple(map(str, error.problems))
     if isinstance(error, ConfigErrors) and (more := len(error.problems) - 1):
-        return f"{error.problems[0]} ({more} more: run firedoor check)"
-    return str(error)
+        return (f"{error.problems[0]} ({more} more: run firedoor check)",)
+    return (str(error),)
 
 
 __all__ = ["COMMANDS", "EXIT_CODES", "help_of", "main", "parser"]

@@ -12,7 +12,7 @@ from bot.config.checks import Problem, check
 from bot.config.escalation import load_matrices
 from bot.config.people import People, load_people
 from bot.config.playbooks import Actions, load_playbooks
-from bot.config.reading import ConfigErrors, Problems
+from bot.config.reading import ConfigErrors, MissingSecrets, Problems
 from bot.config.runbooks import load_runbooks
 from bot.config.secrets import SecretRef, resolve
 from bot.config.settings import Settings, load_settings
@@ -22,7 +22,7 @@ from bot.domain.escalation import Matrix
 from bot.domain.playbook import Playbook
 from bot.domain.runbook import Runbook
 
-__all__ = ["EXAMPLE", "Config", "ConfigErrors", "Problem", "SecretRef", "check", "load", "resolve"]
+__all__ = ["EXAMPLE", "Config", "ConfigErrors", "MissingSecrets", "Problem", "SecretRef", "check", "load", "resolve"]
 
 EXAMPLE = Path(__file__).parent / "example"  # a complete folder: what `firedoor init` copies
 

@@ -30,6 +30,10 @@ class ConfigErrors(ConfigError):
         self.args = ("\n".join(map(str, self.problems)),)
 
 
+class MissingSecrets(ConfigErrors):
+    """Every secret that a start needs and does not find, all of them said."""
+
+
 class Problems:
     """Where the readers of one run put what they find."""
 

@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from bot.config import Config, SecretRef
+from bot.config.reading import Problems
 from bot.domain.alert import Alert, AlertText
 from bot.domain.source import SourceRules
 from bot.engine.engine import Engine
 from bot.engine.intake import Arrival, Delivery, Taken
-from bot.errors import BadAlert, ConfigError, Conflict, RecordBroken, Unavailable
+from bot.errors import BadAlert, Conflict, RecordBroken, Unavailable
 from bot.sources import read
 from bot.sources.authentication import NotAuthentic, authenticate
 from bot.sources.body import decode
@@ -256,15 +257,18 @@ class Intake:
 
 
 def source_secrets(config: Config, secret: Callable[[SecretRef], str]) -> dict[str, tuple[bytes, ...]]:
-    """Every source's secrets, read once. Raises ConfigError for one that is missing or too short to be one."""
+    """Every source's secrets, read once. Raises ConfigError for one that is missing, ConfigErrors for all that are too
+    short to be one."""
     found: dict[str, tuple[bytes, ...]] = {}
+    problems = Problems()
     for name, source in config.sources.items():
         values = [(ref, secret(ref)) for ref in source.secrets]
         for ref, value in values:
             if len(value) < SHORTEST_SECRET:
                 problem = f"the secret of the source {name!r} is shorter than {SHORTEST_SECRET} characters."
-                raise ConfigError(str(ref), problem, "Make one: openssl rand -base64 32")
+                problems.add(str(ref), problem, "Make one: openssl rand -base64 32")
         found[name] = tuple(value.encode() for _, value in values)
+    problems.raise_any()
     return found
 
 

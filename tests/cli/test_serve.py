@@ -97,6 +97,24 @@ def test_a_secret_that_a_source_needs_is_missing(
     assert served.err.splitlines()[-1].startswith("firedoor: env:FIREDOOR_SIEM_SECRET: the environment variable is not")
 
 
+def test_all_the_secrets_that_a_start_needs_are_named_at_once(
+    firedoor: Firedoor, live: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FIREDOOR_SIEM_SECRET", "FIREDOOR_OPA_TOKEN", "FIREDOOR_TOTP_SRE_1"):
+        monkeypatch.delenv(name)
+    (live / "keys/salt.key").unlink()
+    served = firedoor("serve", "--config", live)
+    assert served.code == 3
+    first, *others = served.err.splitlines()
+    assert first.startswith("firedoor: file:")
+    assert first.endswith("It is for keys.salt.")
+    unset = "the environment variable is not set. Set it where the bot starts. It is for sources."
+    assert others == [  # and not the TOTP seed: nobody needs that one to start
+        f"firedoor: env:FIREDOOR_OPA_TOKEN: {unset}policy_engine.secrets.0.",
+        f"firedoor: env:FIREDOOR_SIEM_SECRET: {unset}siem.secrets.0.",
+    ]
+
+
 def test_a_port_that_is_taken(firedoor: Firedoor, live: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bot.config import EXAMPLE, load
-from bot.errors import ConfigError, RecordBroken, Unavailable
+from bot.config import EXAMPLE, ConfigErrors, load
+from bot.errors import RecordBroken, Unavailable
 from bot.sandbox.clock import SimClock
 from bot.web.intake import source_secrets
 from tests.web.desk import Desk, finding, make_desk
@@ -260,8 +260,9 @@ def test_a_planted_secret_is_in_no_file_log_or_metric(desk: Desk, caplog: pytest
 def test_the_secrets_of_the_sources_are_read_at_start():
     config = load(EXAMPLE)
     assert source_secrets(config, lambda _: "0123456789abcdef")["siem"] == (b"0123456789abcdef",)
-    with pytest.raises(ConfigError, match="shorter than 16"):
+    with pytest.raises(ConfigErrors, match="shorter than 16") as short:
         source_secrets(config, lambda _: "short")
+    assert len(short.value.problems) == len([s for s in config.sources.values() if s.secrets])
 
 
 # Anything at all ------------------------------------------------------------------------------------------------
