@@ -49,10 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked = parser().parse_args(arguments)
     except SystemExit as stop:  # argparse has said what was wrong, or shown the help
         return int(stop.code or 0)
-    verbose = getattr(asked, "verbose", False)
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    set_up_logging(verbose=getattr(asked, "verbose", False))
     try:
         code = int(asked.run(asked))
         sys.stdout.flush()
@@ -67,6 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+
+
+def set_up_logging(*, verbose: bool) -> None:
+    """To stderr. Only Firedoor itself ever logs at DEBUG: there libraries show whatever they send and get, codes,
+    tokens and keys included."""
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if verbose:
+        for ours in ("bot", log.name):
+            logging.getLogger(ours).setLevel(logging.DEBUG)
 
 
 class _Parser(ArgumentParser):

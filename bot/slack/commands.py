@@ -19,11 +19,11 @@ from bot.domain.why import why
 from bot.errors import FiredoorError, Refused, SystemFailure
 from bot.ports import ChatFile
 from bot.slack import answers, fields, modals
-from bot.slack.approvals import PROVE, code_form
+from bot.slack.approvals import CODE_BLOCK, PROVE, code_form
 from bot.slack.command import VERBS, Command, Mistake, parse
 from bot.slack.door import Body, Door, Visit, tried
 from bot.slack.modals import Memo, Scene
-from bot.slack.orders import Orders
+from bot.slack.orders import WRONG_CODE, Orders
 from bot.slack.people import SLACK_FAILURES
 from bot.slack.said import Decide, Look, Said, TakeRole
 from bot.slack.standing import spoken
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 NAMES = ("/inc", "/incident")
 CREATE = "create_incident"  # the message shortcut
+PROVED_WITHIN = 2.0  # seconds for a code; Slack waits 3 s, the ways there and back included
 WAIT = modals.message("One moment", ["One moment ..."])
 
 
@@ -78,8 +79,11 @@ class Commands:
         view = body["view"]
         memo = Memo.load(str(view.get("private_metadata") or ""))
         read = modals.read(memo, fields.given(view), self._door.config.agents.agents)
-        visit = Visit.by_view(body, memo.channel)
-        if isinstance(read, dict):
+        proving = read if isinstance(read, Decide) and read.code else None
+        visit = Visit.by_view(body, memo.channel, corrected=proving is not None)
+        if proving:
+            await self._prove(ack, visit, proving, memo.incident)
+        elif isinstance(read, dict):
             await (ack(response_action="errors", errors=read) if read else ack())
         elif isinstance(read, Command):
             waiting = f"wait-{view.get('id')}-{view.get('hash')}"[:255]
@@ -91,6 +95,29 @@ class Commands:
             await ack()
             if who := await self._door.admitted(visit):
                 await self.say(visit, who, read, memo.incident, memo.shown)
+
+    async def _prove(self, ack: AsyncAck, visit: Visit, said: Decide, id: str) -> None:
+        """A code is tried before the form closes, so that a wrong one is said at its input. What takes longer than
+        Slack would wait closes it, and is answered like anything else."""
+        trial = asyncio.create_task(self._decided(visit, said, id))
+        await asyncio.wait({trial}, timeout=PROVED_WITHIN)
+        found = trial.result() if trial.done() else None
+        if isinstance(found, Refused) and found.code == WRONG_CODE:
+            await ack(response_action="errors", errors={CODE_BLOCK: str(found)})
+            return
+        await ack()
+        found = await trial
+        if found is not None:
+            why = str(found) if isinstance(found, Refused) else self._orders.confirmed(said, found)
+            await self._door.tell(visit, why)
+            self._door.follow(visit)
+
+    async def _decided(self, visit: Visit, said: Decide, id: str) -> Incident | Refused | None:
+        try:
+            who = await self._door.person(visit)
+        except Refused as refused:
+            return refused
+        return await self._door.attempt(visit, lambda: self._orders.job(said, id, who), decides=True)
 
     # What comes of it -----------------------------------------------------------------------------------------------
 

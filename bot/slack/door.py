@@ -20,7 +20,7 @@ from bot.domain.redaction import Json
 from bot.engine.engine import Engine
 from bot.engine.responder import Responder
 from bot.engine.verbs import Job
-from bot.errors import FiredoorError, Refused, Unavailable
+from bot.errors import ConfigError, FiredoorError, Refused, Unavailable
 from bot.slack.channels import Channels
 from bot.slack.modals import message
 from bot.slack.mrkdwn import escape
@@ -93,15 +93,13 @@ class Visit:
         return replace(cls.by_click(body), message="")
 
     @classmethod
-    def by_view(cls, body: Body, channel: str) -> Visit:
-        """A submission; the modal is closed by the time it is answered."""
-        user, view = body["user"], body["view"]
+    def by_view(cls, body: Body, channel: str, *, corrected: bool = False) -> Visit:
+        """A submission; the modal is closed by the time it is answered. One form is sent once, unless it is one that
+        stays open to be `corrected`: Slack gives it no new hash, but each submission a trigger of its own."""
+        user, view, trigger = body["user"], body["view"], str(body.get("trigger_id") or "")
+        sent = "/".join(filter(None, (view.get("id"), view.get("hash"), trigger if corrected else "")))
         return cls(
-            user=str(user["id"]),
-            team=str(user.get("team_id") or ""),
-            key=f"{view.get('id')}/{view.get('hash')}",
-            channel=channel,
-            trigger=str(body.get("trigger_id") or ""),
+            user=str(user["id"]), team=str(user.get("team_id") or ""), key=sent, channel=channel, trigger=trigger
         )
 
     @classmethod
@@ -142,34 +140,48 @@ class Door:
         """What somebody who was admitted asks for, as one transaction that happens once. The state after it; None where
         it was refused (they are told) or where the delivery had come before. What `decides` does not count where other
         organisations read along."""
+        after = await self.attempt(visit, job, decides=decides)
+        if isinstance(after, Refused):
+            await self.tell(visit, str(after))
+        self.follow(visit)
+        return None if isinstance(after, Refused) else after
+
+    async def attempt(
+        self, visit: Visit, job: Callable[[], Job], *, decides: bool = False
+    ) -> Incident | Refused | None:
+        """As `act`, but nobody is told yet."""
         try:
             if decides:
                 await self._channels.ours(visit.channel)
-            after, why = await self.submit(visit, job())
+            return await self.submit(visit, job())
         except Refused as refused:
-            after, why = None, str(refused)
-        if why:
-            await self.tell(visit, why)
-        if self.afterwards:  # not waited for: the answer to what they did comes first
+            return refused
+        except ConfigError as error:  # a TOTP secret that cannot be read
+            log.error("what a person said could not be tried: %s", error)
+            return Refused("misconfigured", "Your code cannot be checked: your secret cannot be read. Tell operators.")
+
+    def follow(self, visit: Visit) -> None:
+        """Shows the person how things stand now. Not waited for: the answer to what they did comes first."""
+        if self.afterwards:
             task = asyncio.create_task(self.afterwards(visit.user))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
-        return after
 
-    async def submit(self, visit: Visit, job: Job) -> tuple[Incident | None, str]:
-        """The state after the event, or what to tell the person instead."""
+    async def submit(self, visit: Visit, job: Job) -> Incident | Refused | None:
+        """The state after the event, or why there is none; None where the delivery had come before."""
         # Shielded: a job that is queued is done, whoever stops waiting for it.
         waiting = asyncio.shield(asyncio.wrap_future(self.engine.submit(once(visit.key, job))))
         try:
-            return await waiting, ""
+            return await waiting
         except Refused as refused:
-            return None, str(refused)
+            return refused
         except Unavailable as error:
             log.warning("what a person said could not be recorded: %s", error)
-            return None, "The record cannot be reached: this does not count yet. Try again in a moment."
+            why = "The record cannot be reached: this does not count yet. Try again in a moment."
+            return Refused("unavailable", why)
         except FiredoorError as error:
             log.error("what a person said could not be recorded: %s", error)
-            return None, "Firedoor could not record this. Use the command line, and look at its log."
+            return Refused("unrecorded", "Firedoor could not record this. Use the command line, and look at its log.")
 
     # Reading ----------------------------------------------------------------------------------------------------
 

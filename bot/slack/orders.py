@@ -43,6 +43,7 @@ from bot.slack.standing import Crowd, moment, spoken, still_missing
 
 VIA = "slack"
 ME = "@me"
+WRONG_CODE = "wrong_code"  # of a refusal: to be corrected where it was given
 
 
 class Orders:
@@ -117,7 +118,7 @@ class Orders:
             """In one transaction; a wrong code is counted though nothing else happens."""
             proof = prove(responder, person, codes, said.code)
             if proof is not Proof.GOOD:
-                raise Refused("wrong_code", proof.why, keep=True)
+                raise Refused(WRONG_CODE, proof.why, keep=True)
             return verbs.approve(request, person, VIA, hash, TOTP)(responder)
 
         return job

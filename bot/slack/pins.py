@@ -75,9 +75,9 @@ class Pins:
             incident = await door.incident_of(channel)
             if incident and pin in (await door.incident(incident)).pins:
                 visit = Visit.by_event(body, "", channel)
-                _, why = await door.submit(visit, verbs.pin_changed(incident, pin, text))
-                if why:
-                    log.info("a change of a pinned message is no news: %s", why)
+                after = await door.submit(visit, verbs.pin_changed(incident, pin, text))
+                if isinstance(after, Refused):
+                    log.info("a change of a pinned message is no news: %s", after)
         except FiredoorError as error:
             log.warning("a change of a message could not be looked at: %s", error)
 

@@ -16,7 +16,7 @@ import uvicorn
 from bot.actions import registry
 from bot.adapters.clock import SystemClock
 from bot.adapters.slack import SlackChat, SlackPager
-from bot.config import EXAMPLE, load
+from bot.config import EXAMPLE, SecretRef, load, resolve
 from bot.domain.alert import Alert, AlertText, Severity
 from bot.domain.incident import Incident
 from bot.domain.redaction import Redactor
@@ -58,29 +58,41 @@ def workspace() -> Workspace:
 class Desk:
     """The engine, its Bolt app, and people in front of the workspace."""
 
-    def __init__(self, folder: Path, server: WorkspaceServer, *, rooms: bool = False) -> None:
-        self.server, self.config, clock = server, CONFIG, SystemClock()
+    def __init__(
+        self,
+        store: Path | str,
+        server: WorkspaceServer,
+        *,
+        rooms: bool = False,
+        config: Path = EXAMPLE,
+        secret: Callable[[SecretRef], str] = resolve,
+        replica: str = "replica-1",
+        signer: Signer | None = None,
+    ) -> None:
+        """`store`: a folder for a database of its own, or the URL of one."""
+        self.server, self.secret, clock = server, secret, SystemClock()
+        self.config = CONFIG if config == EXAMPLE else load(config)
         self.estate = Estate(clock)
         for agent in self.config.agents.agents.values():
             self.estate.enrol(agent)
         chat = SlackChat(server.bot_token, base_url=server.api_url, every=0.0)
         self.estate.pagers["slack"] = SlackPager(chat)
         self.store = Store.open(
-            f"sqlite:///{folder}/firedoor.db",
+            store if isinstance(store, str) else f"sqlite:///{store}/firedoor.db",
             install="test",
             mode="sandbox",
-            signer=Signer.fresh(),
+            signer=signer or Signer.fresh(),
             master_key=bytes(32),
             clock=clock,
         )
         world = World(
             config=self.config,
             ports=estate_ports(self.config, clock, self.estate, chat, b"salt"),
-            rulebook=Rulebook(self.config, EXAMPLE),
+            rulebook=Rulebook(self.config, config),
             actions=registry(),
             voice=SlackVoice(self.config.people),
             redactor=Redactor(b"salt"),
-            replica="replica-1",
+            replica=replica,
             templates=Path("templates"),
             channel="incidents",
             rooms=rooms,
@@ -214,7 +226,8 @@ class Loop:
 
 @asynccontextmanager
 async def by_socket(desk: Desk) -> AsyncIterator[None]:
-    app = build_app(desk.engine, bot_token=desk.server.bot_token, base_url=desk.server.api_url)
+    server = desk.server
+    app = build_app(desk.engine, bot_token=server.bot_token, base_url=server.api_url, secret=desk.secret)
     handler = socket(app, desk.server.app_token, desk.server.api_url)
     await handler.connect_async()
     yield
@@ -228,6 +241,7 @@ async def by_http(desk: Desk, listener: sockets.socket) -> AsyncIterator[None]:
         bot_token=desk.server.bot_token,
         signing_secret=desk.server.signing_secret,
         base_url=desk.server.api_url,
+        secret=desk.secret,
     )
     config = uvicorn.Config(asgi(app), log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
@@ -238,13 +252,13 @@ async def by_http(desk: Desk, listener: sockets.socket) -> AsyncIterator[None]:
 
 
 @contextmanager
-def opened(folder: Path, *, http: bool = False, rooms: bool = False) -> Iterator[Desk]:
-    """`http`: Slack posts to the bot, else it listens by Socket Mode. `rooms`: a channel for each incident."""
+def opened(store: Path | str, *, http: bool = False, **options: Any) -> Iterator[Desk]:
+    """`http`: Slack posts to the bot, else it listens by Socket Mode. `options` as of Desk."""
     loop = Loop()
     listener = sockets.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/slack/events" if http else ""
     with WorkspaceServer(workspace(), request_url=url, environ={}) as server:
-        desk = Desk(folder, server, rooms=rooms)
+        desk = Desk(store, server, **options)
         desk.engine.start()
         door = by_http(desk, listener) if url else by_socket(desk)
         loop.run(door.__aenter__())
