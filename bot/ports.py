@@ -226,6 +226,16 @@ class Ec2(Protocol):
 
     def set_network_acl(self, subnet: str, acl: str) -> None: ...
 
+    def snapshot_shares(self, snapshot: str) -> tuple[str, ...]:
+        """The accounts that may use it."""
+
+    def share_snapshot(self, snapshot: str, account: str, shared: bool) -> None: ...
+
+    def snapshot_locked(self, snapshot: str) -> bool: ...
+
+    def lock_snapshot(self, snapshot: str, days: int) -> None:
+        """So that it cannot be deleted for that long (governance mode). One that is locked already stays as it is."""
+
 
 class Scaling(Protocol):
     """EC2 Auto Scaling, one account and region."""
@@ -237,6 +247,105 @@ class Scaling(Protocol):
         """`replace`: the group starts another instance in its place; otherwise it runs one fewer."""
 
     def exit_standby(self, group: str, instance_id: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    id: str
+    status: str
+    cluster: str = ""  # of Aurora, whose snapshots are the cluster's
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSnapshot:
+    id: str
+    status: str  # creating | available | failed
+    arn: str
+
+
+class Databases(Protocol):
+    """RDS, one account and region."""
+
+    def database(self, id: str) -> Database | None: ...
+
+    def snapshots(self, database: str) -> tuple[DatabaseSnapshot, ...]: ...
+
+    def take_snapshot(self, database: str, snapshot: str, tags: Mapping[str, str]) -> None:
+        """Under that id. One that exists already succeeds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    arn: str
+    role: str  # ARN that it runs as
+    timeout: int  # seconds
+
+
+class Functions(Protocol):
+    """Lambda, one account and region."""
+
+    def function(self, name: str) -> Function | None: ...
+
+    def concurrency(self, name: str) -> int | None:
+        """How many may run at once, where that is reserved."""
+
+    def set_concurrency(self, name: str, reserved: int | None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """A service of ECS, or one task (`desired` is 1 until it is to stop)."""
+
+    desired: int
+    live: int  # running and pending
+    role: str  # ARN of the task role
+    daemon: bool = False  # one on every container instance: there is no number to set
+
+
+class Containers(Protocol):
+    """ECS, one account and region."""
+
+    def service(self, cluster: str, service: str) -> Tasks | None: ...
+
+    def set_desired(self, cluster: str, service: str, desired: int) -> None: ...
+
+    def task(self, cluster: str, task: str) -> Tasks | None: ...
+
+    def stop_task(self, cluster: str, task: str, reason: str) -> None: ...
+
+
+class Secrets(Protocol):
+    """Secrets Manager, one account and region."""
+
+    def policy(self, secret: str) -> Mapping[str, Any] | None:
+        """The resource policy, {} where it has none; None where the secret is gone."""
+
+    def set_policy(self, secret: str, document: Mapping[str, Any]) -> None:
+        """{} takes it away."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPolicy:
+    id: str
+    document: Mapping[str, Any]
+    targets: tuple[str, ...]
+
+
+class Organization(Protocol):
+    """AWS Organizations, through its management account or a delegated administrator."""
+
+    def management_account(self) -> str: ...
+
+    def policy(self, name: str) -> ControlPolicy | None: ...
+
+    def put_policy(self, name: str, document: Mapping[str, Any]) -> str:
+        """Makes or overwrites the service control policy of that name; returns its id."""
+
+    def attach(self, policy: str, target: str) -> None: ...
+
+    def detach(self, policy: str, target: str) -> None: ...
+
+    def delete(self, policy: str) -> None: ...
 
 
 class Parameters(Protocol):
@@ -271,6 +380,11 @@ class AwsAccount:
     cloudtrail: CloudTrail
     account: str = ""  # its twelve digits: "not there" is an answer only in the account that was meant
     scaling: Scaling = _NOT_CONNECTED
+    databases: Databases = _NOT_CONNECTED
+    functions: Functions = _NOT_CONNECTED
+    containers: Containers = _NOT_CONNECTED
+    secrets: Secrets = _NOT_CONNECTED
+    organization: Organization = _NOT_CONNECTED
 
 
 # Agents' side ---------------------------------------------------------------------------------------------------

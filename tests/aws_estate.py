@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import uuid
+import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -19,7 +22,14 @@ from bot.sandbox.faults import Faults
 CREDENTIALS = {"access_key_id": "testing", "secret_access_key": "testing"}
 REGION = "us-east-1"
 _IMAGE = "ami-12c6146b"  # one of moto's own
-MORE = ("scaling",)  # the other ports of an account, by field
+MORE = (
+    "scaling",
+    "databases",
+    "functions",
+    "containers",
+    "secrets",
+    "organization",
+)  # the other ports of an account, by field
 ADMIN = "arn:aws:iam::aws:policy/AdministratorAccess"
 
 
@@ -53,6 +63,25 @@ class Estate(Protocol):
     def join_group(self, instance: str) -> None:
         """Makes it the one instance of an Auto Scaling group."""
 
+    def add_function(self, role: str) -> str:
+        """One that runs as the role of that ARN; returns its name."""
+
+    def add_service(self, role: str) -> str:
+        """Two tasks of it, in the cluster of the same name."""
+
+    def add_task(self, role: str) -> tuple[str, str]:
+        """(cluster, task)."""
+
+    def add_secret(self) -> str:
+        """Returns its ARN."""
+
+    def drop_secret(self, arn: str) -> None: ...
+
+    def add_database(self) -> str: ...
+
+    def member(self) -> str:
+        """An account of the organization that is not its management account."""
+
 
 class Simulated:
     def __init__(self, clock: SimClock) -> None:
@@ -83,6 +112,30 @@ class Simulated:
 
     def join_group(self, instance: str) -> None:
         self.sim.scaling.add(fresh("asg"), instance)
+
+    def add_function(self, role: str) -> str:
+        self.sim.functions.add(name := fresh("f"), role)
+        return name
+
+    def add_service(self, role: str) -> str:
+        self.sim.containers.add_service(name := fresh("s"), name, role)
+        return name
+
+    def add_task(self, role: str) -> tuple[str, str]:
+        return "c", self.sim.containers.add_task("c", role)
+
+    def add_secret(self) -> str:
+        return self.sim.secrets.add(fresh("secret"))
+
+    def drop_secret(self, arn: str) -> None:
+        del self.sim.secrets.policies[arn]
+
+    def add_database(self) -> str:
+        self.sim.databases.add(name := fresh("db"))
+        return name
+
+    def member(self) -> str:
+        return self.id
 
 
 class Real:
@@ -155,6 +208,72 @@ class Real:
             AvailabilityZones=["us-east-1a"],
         )
         scaling.attach_instances(AutoScalingGroupName=name, InstanceIds=[instance])
+
+    def add_function(self, role: str) -> str:
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as package:
+            package.writestr("main.py", "def handle(event, context): ...")
+        client("lambda", self.url).create_function(
+            FunctionName=(name := fresh("f")),
+            Runtime="python3.11",
+            Role=role,
+            Handler="main.handle",
+            Code={"ZipFile": archive.getvalue()},
+        )
+        return name
+
+    def add_service(self, role: str) -> str:
+        ecs, name = client("ecs", self.url), fresh("s")
+        ecs.create_cluster(clusterName=name)
+        self._define(name, role)
+        ecs.create_service(cluster=name, serviceName=name, taskDefinition=name, desiredCount=2)
+        return name
+
+    def add_task(self, role: str) -> tuple[str, str]:
+        ecs, name = client("ecs", self.url), fresh("t")
+        ecs.create_cluster(clusterName=name)
+        self._define(name, role)
+        subnet = self.ec2.describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])["Subnets"][0][
+            "SubnetId"
+        ]
+        network = {"awsvpcConfiguration": {"subnets": [subnet], "securityGroups": ["sg-1"]}}
+        run = ecs.run_task(cluster=name, taskDefinition=name, launchType="FARGATE", networkConfiguration=network)
+        return name, str(run["tasks"][0]["taskArn"]).rsplit("/", 1)[-1]
+
+    def _define(self, family: str, role: str) -> None:
+        client("ecs", self.url).register_task_definition(
+            family=family,
+            taskRoleArn=role,
+            containerDefinitions=[{"name": "agent", "image": "agent", "memory": 128}],
+            requiresCompatibilities=["FARGATE"],
+            networkMode="awsvpc",
+            cpu="256",
+            memory="512",
+        )
+
+    def add_secret(self) -> str:
+        return str(client("secretsmanager", self.url).create_secret(Name=fresh("s"), SecretString="x")["ARN"])
+
+    def drop_secret(self, arn: str) -> None:
+        client("secretsmanager", self.url).delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
+
+    def add_database(self) -> str:
+        client("rds", self.url).create_db_instance(
+            DBInstanceIdentifier=(name := fresh("db")),
+            DBInstanceClass="db.t3.micro",
+            Engine="postgres",
+            MasterUsername="owner",
+            MasterUserPassword="not-a-secret-1A",
+            AllocatedStorage=20,
+        )
+        return name
+
+    def member(self) -> str:
+        organizations = client("organizations", self.url)
+        with suppress(organizations.exceptions.AlreadyInOrganizationException):
+            organizations.create_organization(FeatureSet="ALL")
+        made = organizations.create_account(AccountName="agents", Email=f"{fresh('a')}@example.com")
+        return str(made["CreateAccountStatus"]["AccountId"])
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +18,7 @@ CONNECTION = Param("connection", required=False, doc="AWS connection; the agent'
 INSTANCE = Param("instance", doc="EC2 instance id, or its ARN")
 
 PROPAGATION = timedelta(minutes=5)  # IAM takes effect within seconds as a rule, and AWS promises no bound
-_PATIENCE = timedelta(minutes=1)  # how long a change may take until it can be read back
+PATIENCE = timedelta(minutes=1)  # how long a change may take until it can be read back
 _AGAIN = timedelta(seconds=2)
 
 
@@ -61,17 +61,39 @@ def role_name(arn: str) -> str:
     return arn.rsplit("/", 1)[-1]
 
 
+def service_linked(arn: str) -> Failed | None:
+    """Why such a role is out of reach; None for any other."""
+    if "/aws-service-role/" not in arn:
+        return None
+    return Failed(
+        False,
+        f"{role_name(arn)} is a service-linked role, which only its service can change and no service control policy "
+        "reaches: stop what runs in that service",
+    )
+
+
+def principals(known: AwsIdentity, agent: str) -> tuple[str, ...]:
+    """ARNs of the agent's roles and users, as `aws:PrincipalArn` has them (a session's is that of its role)."""
+    roles = [str(target.params["role"]) for target in role_targets(known, agent)]
+    users = [f"arn:{partition(known)}:iam::{known.account}:user/{user}" for user in known.users]
+    if users and not known.account:
+        raise ValueError(f"in which account is user {known.users[0]}? Add aws.account of {agent} to agents.yaml")
+    return tuple(dict.fromkeys([*roles, *users]))
+
+
+def deny_principals(arns: Sequence[str]) -> dict[str, Any]:
+    """What a Deny of everything to these is conditioned on. Users under a path are met as well."""
+    paths = [arn.replace(":user/", ":user/*/", 1) for arn in arns if ":user/" in arn]
+    return {"ArnLike": {"aws:PrincipalArn": [*arns, *paths]}}
+
+
 def find_role(arn: str, aws: AwsAccount) -> Role | Done | Failed:
     """The role, or why there is nothing to do or nothing that can be done."""
     owner, name = arn.split(":")[4], role_name(arn)
     if aws.account and owner != aws.account:
         return Failed(False, f"{arn} is in account {owner}, the connection in {aws.account}: name the right connection")
-    if "/aws-service-role/" in arn:
-        return Failed(
-            False,
-            f"{name} is a service-linked role, which only its service can change and no service control policy "
-            "reaches: stop what runs in that service",
-        )
+    if refused := service_linked(arn):
+        return refused
     if name.startswith("AWSReservedSSO_"):
         return Failed(
             False,
@@ -144,17 +166,32 @@ def foreign(params: Mapping[str, Any], instance: Instance) -> Failed | None:
     return Failed(retryable=False, why=f"{why}: add it to agents.yaml, or isolate it by hand")
 
 
+def foreign_role(params: Mapping[str, Any], role: str, what: str) -> Failed | None:
+    """Refused where what runs does not run as one of the agent's roles: what an alert names may be anybody's."""
+    if role in params["roles"]:
+        return None
+    runs = f"runs as {role}" if role else "has no role of its own"
+    why = f"{what} {runs}, which is no role of {params['agent']}"
+    return Failed(retryable=False, why=f"{why}: add it to aws.roles in agents.yaml, or stop it by hand")
+
+
 # Reading back ---------------------------------------------------------------------------------------------------
 
 
 def settled(
-    seen: Done | None, now: datetime, so_far: Mapping[str, Any], undo: Mapping[str, Any], target: str, why: str
+    seen: Done | None,
+    now: datetime,
+    so_far: Mapping[str, Any],
+    undo: Mapping[str, Any],
+    target: str,
+    why: str,
+    patience: timedelta = PATIENCE,
 ) -> Outcome:
-    """Done as soon as the change can be read back, which is tried for a minute. After that Done too, but `unverified`:
-    the change was asked for, and a release must know how to take it back."""
+    """Done as soon as the change can be read back, tried for `patience`. After that Done too, but `unverified`: the
+    change was asked for, and a release must know how to take it back."""
     if seen:
         return replace(seen, undo=undo)
     since = so_far.get("since", now.isoformat())
-    if now - datetime.fromisoformat(since) >= _PATIENCE:
+    if now - datetime.fromisoformat(since) >= patience:
         return Done(Grade.UNVERIFIED, {"target": target, "why": why}, undo=undo)
     return Pending(now + _AGAIN, {**so_far, "since": since}, f"{why}; looking again")

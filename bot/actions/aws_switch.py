@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from bot.actions import Action, aws
@@ -19,6 +20,7 @@ class Switch(Action):
 
     containing = True
     best_grade = Grade.CONFIG
+    patience: ClassVar[timedelta] = aws.PATIENCE  # until it must read as changed
     spreads: ClassVar[bool] = False  # IAM: it takes up to five minutes to hold everywhere
 
     @abstractmethod
@@ -52,7 +54,8 @@ class Switch(Action):
     def run(
         self, params: Mapping[str, Any], ports: Ports, *, key: str, so_far: Mapping[str, Any] | None = None
     ) -> Outcome:
-        if why := aws.protected(ports, *(str(params.get(each, "")) for each in ("agent", "role", "user", "instance"))):
+        named = [str(params.get(each, "")) for each in ("agent", "role", "user", "instance")]
+        if why := aws.protected(ports, *named, *params.get("principals", ())):
             return Skipped(why)
         account, now, name = aws.account(params, ports), ports.clock.now(), self.name(params)
         if absent := self.absent(params, account) or (self.unwanted(params, account) if so_far is None else None):
@@ -65,7 +68,8 @@ class Switch(Action):
         spread = {"alive_until": f"{now + aws.PROPAGATION:%Y-%m-%dT%H:%M:%SZ}"} if self.spreads else {}
         done = None if seen is None else Done(Grade.CONFIG, {**seen, **spread})
         undo = {"before": so_far["before"]} if self.undoable else {}
-        return aws.settled(done, now, so_far, undo, name, f"{self.id} was asked of {name} and does not read so")
+        why = f"{self.id} was asked of {name} and does not read so"
+        return aws.settled(done, now, so_far, undo, name, why, self.patience)
 
     def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:
         evidence = self.seen(params, aws.account(params, ports), {})

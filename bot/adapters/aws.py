@@ -10,6 +10,13 @@ from urllib.parse import unquote
 
 from bot.adapters.aws_api import AwsApi
 from bot.adapters.aws_ec2 import BotoScaling, Ec2Controls
+from bot.adapters.aws_workloads import (
+    BotoContainers,
+    BotoDatabases,
+    BotoFunctions,
+    BotoOrganization,
+    BotoSecrets,
+)
 from bot.errors import Rejected
 from bot.ports import AccessKey, AwsAccount, Instance, Role, Snapshot
 
@@ -50,6 +57,11 @@ def aws_account(
         BotoCloudTrail(api),
         account,
         scaling=BotoScaling(api),
+        databases=BotoDatabases(api),
+        functions=BotoFunctions(api),
+        containers=BotoContainers(api),
+        secrets=BotoSecrets(api),
+        organization=BotoOrganization(api),
     )
 
 

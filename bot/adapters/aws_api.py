@@ -100,7 +100,7 @@ class AwsApi:
         self._clients: dict[str, Any] = {}
         self._owner: str | None = None  # the account that the credentials belong to, once asked
 
-    def call(self, service: str, operation: str, **arguments: Any) -> Mapping[str, Any]:
+    def call(self, service: str, operation: str, /, **arguments: Any) -> Mapping[str, Any]:
         """One request, `call("iam", "get_role", RoleName=...)`. Raises Unavailable, Denied or Rejected."""
         try:
             answer: Mapping[str, Any] = getattr(self._client(service), operation)(**arguments)
@@ -108,7 +108,9 @@ class AwsApi:
             raise self._translated(error, service, operation) from error
         return answer
 
-    def ask(self, service: str, operation: str, absent: tuple[str, ...], **arguments: Any) -> Mapping[str, Any] | None:
+    def ask(
+        self, service: str, operation: str, absent: tuple[str, ...], /, **arguments: Any
+    ) -> Mapping[str, Any] | None:
         """The same; None where AWS answers one of the error codes `absent`."""
         try:
             return self.call(service, operation, **arguments)

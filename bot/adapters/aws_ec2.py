@@ -89,6 +89,29 @@ class Ec2Controls:
         if held != acl:
             self._api.call("ec2", "replace_network_acl_association", AssociationId=association, NetworkAclId=acl)
 
+    def snapshot_shares(self, snapshot: str) -> tuple[str, ...]:
+        wanted = {"SnapshotId": snapshot, "Attribute": "createVolumePermission"}
+        found = self._api.call("ec2", "describe_snapshot_attribute", **wanted)["CreateVolumePermissions"]
+        return tuple(each["UserId"] for each in found if "UserId" in each)
+
+    def share_snapshot(self, snapshot: str, account: str, shared: bool) -> None:
+        self._api.call(
+            "ec2",
+            "modify_snapshot_attribute",
+            SnapshotId=snapshot,
+            Attribute="createVolumePermission",
+            OperationType="add" if shared else "remove",
+            UserIds=[account],
+        )
+
+    def snapshot_locked(self, snapshot: str) -> bool:
+        found = self._api.call("ec2", "describe_locked_snapshots", SnapshotIds=[snapshot])["Snapshots"]
+        return any(each["LockState"] in ("governance", "compliance", "compliance-cooloff") for each in found)
+
+    def lock_snapshot(self, snapshot: str, days: int) -> None:
+        if not self.snapshot_locked(snapshot):
+            self._api.call("ec2", "lock_snapshot", SnapshotId=snapshot, LockMode="governance", LockDuration=days)
+
     def _acl(self, subnet: str) -> tuple[str, str]:
         """(association, ACL): every subnet has one."""
         wanted = [{"Name": "association.subnet-id", "Values": [subnet]}]

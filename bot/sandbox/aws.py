@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ from bot.ports import AwsAccount, Clock, StoredObject
 from bot.sandbox.aws_core import AwsCore
 from bot.sandbox.aws_ec2 import SimEc2, SimScaling
 from bot.sandbox.aws_iam import MANAGED, SimIam
+from bot.sandbox.aws_workloads import SimContainers, SimDatabases, SimFunctions, SimOrganization, SimSecrets
 from bot.sandbox.faults import Faults
 
 __all__ = ["MANAGED", "Session", "SimAws", "SimCloudTrail", "SimEc2", "SimEvidence", "SimIam", "SimParameters"]
@@ -52,12 +53,22 @@ class SimAws(AwsCore):
     ) -> None:
         super().__init__(clock, account, region, system)
         self.iam, self.ec2 = SimIam(self), SimEc2(self, timedelta(seconds=snapshot_seconds))
-        self.scaling = SimScaling(self)
+        self.scaling, self.databases, self.functions = SimScaling(self), SimDatabases(self), SimFunctions(self)
+        self.containers, self.secrets, self.organization = SimContainers(self), SimSecrets(self), SimOrganization(self)
         self.parameters, self.cloudtrail = SimParameters(self), SimCloudTrail(self, timedelta(seconds=trail_lag))
 
     def account(self) -> AwsAccount:
         parts = (self.iam, self.ec2, self.parameters, self.cloudtrail)
-        return AwsAccount(*parts, self.id, scaling=self.scaling)
+        return AwsAccount(
+            *parts,
+            self.id,
+            scaling=self.scaling,
+            databases=self.databases,
+            functions=self.functions,
+            containers=self.containers,
+            secrets=self.secrets,
+            organization=self.organization,
+        )
 
     # The agents' side -------------------------------------------------------------------------------------------
 
@@ -76,7 +87,10 @@ class SimAws(AwsCore):
                 key = self.iam.keys.get(credential)
                 if key is None or not key.active:
                     return "implicitDeny"
-                return evaluate(self.iam.users[key.user].documents(), action, resource, {"aws:username": key.user})
+                user = self.iam.users[key.user]
+                return self._strictest(
+                    [user.documents()], action, resource, {"aws:username": key.user, "aws:PrincipalArn": user.arn}
+                )
             now = self.clock.now()
             if now >= credential.expires or credential.role not in self.iam.roles:
                 return "implicitDeny"
@@ -89,7 +103,21 @@ class SimAws(AwsCore):
             role = self.iam.role(credential.role)
             limits = [[MANAGED[role.boundary]]] if role.boundary else []
             held = [self.iam.roles[credential.role].documents(), *limits]
-            return min((evaluate(each, action, resource, context) for each in held), key=_STRICTEST.index)
+            return self._strictest(held, action, resource, context)
+
+    def _strictest(
+        self,
+        held: Sequence[Iterable[Mapping[str, Any]]],
+        action: str,
+        resource: str,
+        context: Mapping[str, str | datetime],
+    ) -> Decision:
+        """Each of `held` must allow it, and neither the organization nor the resource deny it."""
+        decisions = [evaluate(each, action, resource, context) for each in held]
+        above = [*self.organization.reaching(self.id), *filter(None, [self.secrets.policies.get(resource)])]
+        if evaluate(above, action, resource, context) == "explicitDeny":
+            return "explicitDeny"
+        return min(decisions, key=_STRICTEST.index)
 
     def attempt(self, credential: Session | str, action: str, resource: str = "*") -> bool:
         """The agent tries something: whether it got through. Either way CloudTrail sees it."""

@@ -36,6 +36,8 @@ class SimEc2:
         self._taken: list[_Taken] = []
         self._controls: dict[str, _Controls] = {}
         self.acls: dict[str, int] = {}  # network ACL -> rules
+        self._shared: dict[str, set[str]] = {}  # snapshot -> accounts
+        self.locked: dict[str, int] = {}  # snapshot -> days
         self._acl_of: dict[str, str] = {}  # subnet -> network ACL
 
     def add_instance(
@@ -167,6 +169,23 @@ class SimEc2:
             if acl not in self.acls:
                 raise self._estate.refusal(f"no network ACL {acl} (InvalidNetworkAclID.NotFound)")
             self._acl_of[subnet] = acl
+
+    def snapshot_shares(self, snapshot: str) -> tuple[str, ...]:
+        with self._estate.call("snapshot_shares"):
+            return tuple(sorted(self._shared.get(snapshot, ())))
+
+    def share_snapshot(self, snapshot: str, account: str, shared: bool) -> None:
+        with self._estate.call("share_snapshot"):
+            held = self._shared.setdefault(snapshot, set())
+            (held.add if shared else held.discard)(account)
+
+    def snapshot_locked(self, snapshot: str) -> bool:
+        with self._estate.call("snapshot_locked"):
+            return snapshot in self.locked
+
+    def lock_snapshot(self, snapshot: str, days: int) -> None:
+        with self._estate.call("lock_snapshot"):
+            self.locked.setdefault(snapshot, days)
 
     def keeps_live_flows(self, instance_id: str) -> bool:
         """Whether a connection that is open already goes on: security groups do not end it, a network ACL does."""
