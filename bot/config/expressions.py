@@ -61,10 +61,15 @@ _OPENING = "${{"
 _WHOLE = re.compile(r"\s*\$\{\{(.*)\}\}\s*", re.DOTALL)
 
 
+def inside(text: str) -> str:
+    """An expression without its `${{ }}`."""
+    whole = _WHOLE.fullmatch(text)
+    return (whole[1] if whole else text).strip()
+
+
 def parse(text: str, where: str) -> Expression:
     """One expression, with or without its `${{ }}`. Raises ConfigError with a hint."""
-    whole = _WHOLE.fullmatch(text)
-    source = (whole[1] if whole else text).strip()
+    source = inside(text)
     if not source:
         raise ConfigError(where, "the expression is empty.")
     if len(source) > MAX_SOURCE:

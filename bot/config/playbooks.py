@@ -137,7 +137,7 @@ class _Reader:
             if condition is not None:
                 scope: Mapping[str, Shape] = {"alert": ALERT_WITH_TEXT, "agent": AGENT}
                 expressions.check_names(condition, scope, section.where("if"), self.problems)
-            return Trigger(types, condition)
+            return Trigger(types, condition, node.where)
 
     def concurrency(self, top: Section, scope: Mapping[str, Shape]) -> Concurrency | None:
         if "concurrency" not in top:

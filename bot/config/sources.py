@@ -112,4 +112,4 @@ def _rule(node: Node, problems: Problems) -> Rule | None:
             return None
         scope = {"alert": ALERT_WITH_TEXT, "agent": AGENT}
         expressions.check_names(condition, scope, section.where("if"), problems)
-        return Rule(condition, type, node.where)
+        return Rule(condition, type, node.where, expressions.inside(source))

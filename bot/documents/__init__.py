@@ -199,6 +199,7 @@ def _internal(seen: Facts, read_text: ReadText) -> dict[str, Any]:
         "remains": seen.remains,
         "approvals": seen.approvals,
         "pages": seen.pages,
+        "may_repeat": seen.may_repeat,
         "measures": [_measure(measure) for measure in seen.measures],
         "severities": seen.severities,
         "roles": incident.roles,

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from bot.domain.approval import Approval, ApprovalState
+from bot.domain.calls import Call
 from bot.domain.containment import holds
 from bot.domain.incident import Incident, StepRun, StepStatus, is_held
 from bot.domain.measures import NOTIFY, Measures, Verdict, measures
@@ -25,7 +26,6 @@ from bot.domain.record import (
     PageKind,
     PageSent,
     PlaceHold,
-    PlannedCall,
     RunAction,
     SeverityChanged,
     Verb,
@@ -126,6 +126,11 @@ class Facts:
         return tuple(proof for proof in self.proofs if proof.contains)
 
     @property
+    def may_repeat(self) -> int:
+        """Pages and notices that may repeat one which had left before."""
+        return sum(page.may_repeat for page in self.pages)
+
+    @property
     def verified(self) -> bool:
         """Contained, and not one step of it on trust alone."""
         trusted = any(proof.result == Grade.UNVERIFIED.label for proof in self.containing)
@@ -170,7 +175,7 @@ def _proofs(incident: Incident, entries: Sequence[Entry]) -> Iterator[Proof]:
         required = incident.spec(run.id).require if held else Grade.UNVERIFIED
         for call in run.calls.values():
             course = courses.get((run.id, call.plan.name), _Course())
-            yield _proof(run, call.plan, call.outcome if call.final else None, held, required, course, incident.at)
+            yield _proof(run, call, held, required, course, incident.at)
         if not run.calls:
             yield _uncalled(run, held, required)
 
@@ -192,16 +197,9 @@ def _courses(entries: Sequence[Entry]) -> dict[tuple[str, str], _Course]:
     return courses
 
 
-def _proof(
-    run: StepRun,
-    plan: PlannedCall,
-    outcome: Outcome | None,
-    held: bool,
-    required: Grade,
-    course: _Course,
-    now: datetime | None,
-) -> Proof:
-    read_back = evidence_text(outcome.evidence) if isinstance(outcome, Done) else getattr(outcome, "why", "") or run.why
+def _proof(run: StepRun, call: Call, held: bool, required: Grade, course: _Course, now: datetime | None) -> Proof:
+    plan, outcome = call.plan, call.outcome if call.final else None
+    read_back = evidence_text(outcome.evidence) if isinstance(outcome, Done) else _trouble(run, call)
     return Proof(
         step=run.id,
         action=run.action,
@@ -211,12 +209,20 @@ def _proof(
         result=_result(run, outcome),
         holds=holds(outcome, required),
         read_back=outcome.nothing_held if isinstance(outcome, Done) and outcome.nothing_held else read_back,
-        remains=tuple(_remains(run, plan.target, outcome, required, now)) if held else (),
+        remains=tuple(_remains(run, call, outcome, required, now)) if held else (),
         began=course.began,
         settled=course.answers[-1] if course.answers and outcome else None,
         answers=tuple(course.answers[:-1] if outcome else course.answers),
         released=run.status is StepStatus.RELEASED,
     )
+
+
+def _trouble(run: StepRun, call: Call) -> str:
+    """Why there is no proof of this call: what ended it, or the last that was heard of one that goes on."""
+    why = str(getattr(call.outcome, "why", ""))
+    if call.final or not why:
+        return why or run.why
+    return "; ".join(dict.fromkeys(filter(None, (run.why, f"last heard: {why}"))))
 
 
 def _uncalled(run: StepRun, held: bool, required: Grade) -> Proof:
@@ -247,10 +253,9 @@ def _result(run: StepRun, outcome: Outcome | None) -> str:
     return str(run.status).replace("_", " ")
 
 
-def _remains(
-    run: StepRun, target: str, outcome: Outcome | None, required: Grade, now: datetime | None
-) -> Iterator[str]:
+def _remains(run: StepRun, call: Call, outcome: Outcome | None, required: Grade, now: datetime | None) -> Iterator[str]:
     """What of this target nobody has proof for, or what is known to live on."""
+    target = call.plan.target
     match outcome:
         case Done(nothing_held=reason) if reason:
             return
@@ -269,7 +274,8 @@ def _remains(
         case Unknown(why=why):
             yield f"{target}: nobody knows whether {run.id} happened: {why}"
         case _:
-            yield f"{target}: {run.id} is {str(run.status).replace('_', ' ')}" + (f", {run.why}" if run.why else "")
+            why = _trouble(run, call)
+            yield f"{target}: {run.id} is {str(run.status).replace('_', ' ')}" + (f", {why}" if why else "")
 
 
 def _speaks_of_life(key: str, value: Any, now: datetime | None) -> bool:

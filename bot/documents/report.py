@@ -9,7 +9,7 @@ from html import escape
 from markdown_it import MarkdownIt
 
 from bot.documents import ERASED, Document
-from bot.documents.facts import Facts, Proof, Reached, facts
+from bot.documents.facts import Facts, Proof, facts
 from bot.documents.markdown import plain
 from bot.domain.incident import Incident
 from bot.domain.measures import Measures, Verdict
@@ -65,7 +65,7 @@ def report_html(
         _section("What happened, as a picture", f'<div class="picture">{svg}</div>'),
         _section("Containment, and its proof", _proofs(seen)),
         _section("Approvals", _approvals(seen)) if seen.approvals else "",
-        _section("Pages and notices", _pages(seen.pages)),
+        _section("Pages and notices", _pages(seen)),
         _section(
             "Timeline", _table(("Time (UTC)", "", "What happened"), (_line_row(one, read_text) for one in seen.lines))
         ),
@@ -162,17 +162,19 @@ def _approvals(seen: Facts) -> str:
     return _table(("Step", "Needed", "State", "Decided by", "Plan hash"), rows)
 
 
-def _pages(pages: Sequence[Reached]) -> str:
-    if not pages:
+def _pages(seen: Facts) -> str:
+    if not seen.pages:
         return "<p>Nobody was paged.</p>"
     rows = []
-    for page in pages:
+    for page in seen.pages:
         notes = [f"late by {page.late:.0f} s"] if page.late else []
         notes += ["may repeat an earlier one"] if page.may_repeat else []
         notes += [f"did not leave: {page.failed}"] if page.failed else []
         cells = (page.person, page.way, page.about, "; ".join(notes))
         rows.append(_row(_short(clock(page.at)), *map(_safe, cells), kind="bad" if notes else ""))
-    return _table(("Time (UTC)", "Who", "Way", "What for", "Notes"), rows)
+    table = _table(("Time (UTC)", "Who", "Way", "What for", "Notes"), rows)
+    said = f"{seen.may_repeat} of {len(seen.pages)} may repeat an earlier one: nobody knows whether that had left."
+    return f"<p>{_safe(said)}</p>{table}" if seen.may_repeat else table
 
 
 def _line_row(line: Line, read_text: Callable[[TextRef], str | None] | None) -> str:

@@ -11,15 +11,22 @@ from bot.domain.alert import Alert
 from bot.domain.expression import Expression, ExpressionError, holds
 
 UNCLASSIFIED = "unclassified"
+TEXT_MAX = 160  # characters of a rule that are said
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`where` is its file and line, for the record's answer to "why this type?"."""
+    """`where` is its file and line, `text` the condition as it stands there: both answer "why this type?"."""
 
     condition: Expression
     type: str
     where: str
+    text: str = ""
+
+    @property
+    def words(self) -> str:
+        text = self.text if len(self.text) <= TEXT_MAX else f"{self.text[: TEXT_MAX - 1]}…"
+        return f"the rule{f' “{text}”' if text else ''} ({self.where}) gives this type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ def classify(rules: Iterable[Rule], names: Mapping[str, Any]) -> Classified:
     for rule in rules:
         try:
             if holds(rule.condition, names):
-                return Classified(rule.type, rule.where, tuple(errors))
+                return Classified(rule.type, rule.words, tuple(errors))
         except ExpressionError as error:
             errors.append(f"{rule.where}: {error}")
     return Classified(UNCLASSIFIED, "no classification rule matched", tuple(errors))

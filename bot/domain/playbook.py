@@ -37,6 +37,7 @@ class Trigger:
 
     types: tuple[str, ...] = ()
     condition: Expression | None = None
+    where: str = field(default="", compare=False)  # its file and line
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,7 @@ def place(responder: Responder, arrival: Arrival) -> Receipt:
         linked=_linked(responder, agent, incident),
         notify=settings.notify,
         timers=timers(settings, severity),
-        why="; ".join(part for part in (choice.why, distrust) if part),
+        why="; ".join(part for part in (choice.why, choice.because, distrust) if part),
         room=responder.world.rooms,
     )
     arrival.save(responder, incident)
@@ -212,7 +212,7 @@ def declare(
         linked=_linked(responder, agent, incident),
         notify=world.config.settings.notify,
         timers=timers(world.config.settings, severity),
-        why="declared by a person",
+        why="declared by a person" + (f"; the playbook {playbook.id} is the one for this type" if playbook else ""),
         room=world.rooms,
     )
     return responder.open(world.rulebook.frozen(pins, tx.pinned), opened)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,18 +23,21 @@ from bot.domain.playbook import Playbook, Trigger
 from bot.domain.record import Pins
 from bot.domain.runbook import Runbook
 from bot.domain.view import agent_names, alert_names
+from bot.domain.wording import listed
 from bot.errors import RecordBroken
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What an alert calls for. `errors` are playbooks whose trigger could not be evaluated: they are only proposed."""
+    """What an alert calls for. `errors` are playbooks whose trigger could not be evaluated: they are only proposed.
+    `why` is of the type, `because` of the playbook."""
 
     type: str
     playbook: Playbook | None
     proposed: tuple[str, ...]
     errors: tuple[str, ...]
     why: str
+    because: str
 
 
 class Rulebook:
@@ -57,18 +60,19 @@ class Rulebook:
         type, why = classified.type, classified.why
         if type == UNCLASSIFIED and claimed:
             type, why = claimed[0], "the source claims this type"
-        matching: list[Playbook] = []
+        matching: list[tuple[Playbook, Trigger]] = []
         errors: list[str] = []
         for playbook in sorted(self._config.playbooks.values(), key=lambda p: (-p.priority, p.id)):
             try:
                 # Not any(): an error in one trigger must not hide behind another that matched first.
-                if [t for t in playbook.triggers if _matches(t, type, names)]:
-                    matching.append(playbook)
+                if found := [t for t in playbook.triggers if _matches(t, type, names)]:
+                    matching.append((playbook, found[0]))
             except ExpressionError as error:
                 errors.append(f"{playbook.id}: {error}")
-        chosen = matching[0] if matching else None
-        proposed = (*(p.id for p in matching[1:]), *(error.partition(":")[0] for error in errors))
-        return Choice(type, chosen, proposed, (*classified.errors, *errors), why)
+        chosen = matching[0][0] if matching else None
+        proposed = (*(p.id for p, _ in matching[1:]), *(error.partition(":")[0] for error in errors))
+        because = _because(matching) if matching else "no playbook's trigger matches it"
+        return Choice(type, chosen, proposed, (*classified.errors, *errors), why, because)
 
     def for_type(self, type: str) -> Playbook | None:
         """The playbook of a type, where a person and no alert opens the incident."""
@@ -107,6 +111,12 @@ def _matches(trigger: Trigger, type: str, names: Mapping[str, object]) -> bool:
     if trigger.types and type not in trigger.types:
         return False
     return trigger.condition is None or holds(trigger.condition, names)
+
+
+def _because(matching: Sequence[tuple[Playbook, Trigger]]) -> str:
+    (playbook, trigger), *others = matching
+    before = f", before {listed([other.id for other, _ in others])} by its priority" if others else ""
+    return f"a trigger of the playbook {playbook.id} matches it ({trigger.where}){before}"
 
 
 def _texts(folder: Path) -> dict[str, str]:

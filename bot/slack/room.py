@@ -95,6 +95,6 @@ def _quieter(incident: Incident) -> Iterator[Block]:
     rule = quieting(incident.alert, incident.begun.agent_uid, incident.type, incident.id)
     diff = "\n".join(("  classification:", *(f"+ {line}" for line in rule)))
     said = "With this rule in front, in sources.yaml, no playbook of this type would have run on the alert:"
-    matched = f"Type and playbook came from: {plain(incident.begun.why, 200)}." if incident.begun.why else ""
+    matched = f"Why this type and playbook: {plain(incident.begun.why, 600)}." if incident.begun.why else ""
     yield kit.section(f"*Proposed rule.* {said}\n```{escape(diff).replace('`', chr(39))}```")
     yield kit.context(entities(matched), "Nothing is changed by itself: put it in by review, and run firedoor check.")

@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from bot.documents import Document, render
 from bot.documents.facts import Asked, Decided, Proof, Reached, facts
 from bot.domain.alert import Resource, Sev
-from bot.domain.outcome import Done, Failed, Grade
+from bot.domain.outcome import Done, Failed, Grade, Pending
 from bot.domain.record import (
     Acknowledged,
     NoteAdded,
@@ -220,3 +220,23 @@ def test_the_postmortem_says_who_did_what_and_what_is_left_to_do() -> None:
     assert text.count("| OPEN |") == 1
     assert "done by `responder-2`" in text
     assert "- Update at" in text
+
+
+def test_a_step_that_goes_on_shows_the_last_that_was_heard_of_it() -> None:
+    story = begin()
+    away = Pending(story.now + minutes(1), {}, "connection refused", unavailable=True)
+    story.settle("revoke_vault", away)
+    found = facts(story.incident, story.entries)
+    proof = next(one for one in found.proofs if one.step == "revoke_vault")
+    assert proof.read_back.endswith("last heard: connection refused")
+    assert not proof.holds
+    assert any("revoke_vault is running" in one and "connection refused" in one for one in found.remains)
+    assert "last heard: connection refused" in draft("postmortem", story).markdown
+
+
+def test_the_postmortem_counts_pages_that_may_repeat_and_asks_once_for_each_thing() -> None:
+    text = draft("postmortem", partial()).markdown
+    assert re.search(r"2 of \d+ pages and notices may repeat an earlier one", text)
+    assert "may repeat an earlier one: nobody" not in draft("postmortem", contained()).markdown
+    assert text.count("| Verify or cut: ") > 1
+    assert text.count("an owner for each thing that is unverified") == 1

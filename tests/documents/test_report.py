@@ -81,6 +81,8 @@ def test_it_shows_proof_pages_and_what_was_late() -> None:
     page = Page(report(partial()))
     assert "Unverified, or still alive" in page.text
     assert "late by 125 s; may repeat an earlier one" in page.text
+    assert "may repeat an earlier one: nobody knows whether that had left." in page.text
+    assert "may repeat an earlier one" not in Page(report(contained())).text
     assert "refused at 12:05:35Z" in page.text
     assert "the card" in page.text
 
