@@ -13,7 +13,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from bench import deadlines, first_call, ledger, playbook, startup, storm
+from bench import deadlines, first_call, ledger, playbook, slack, startup, storm
 from bench.figures import Row, table
 from bench.serving import postgres
 
@@ -28,6 +28,8 @@ FULL: Mapping[str, Program] = {
     "storm": storm.measure,
     "deadlines": deadlines.measure,
     "ledger": lambda kind, _: ledger.measure() if kind == "sqlite" else [],
+    "slack": slack.measure,
+    "slack_calls": lambda kind, _: slack.incident() if kind == "sqlite" else [],
 }
 QUICK: Mapping[str, Program] = {
     "startup": lambda kind, _: startup.measure(starts=1) if kind == "sqlite" else [],
@@ -36,6 +38,8 @@ QUICK: Mapping[str, Program] = {
     "storm": partial(storm.measure, seconds=0.5, alerts=500),
     "deadlines": partial(deadlines.measure, standing=100, seconds=1, overdue=20),
     "ledger": lambda kind, _: ledger.measure(entries=600) if kind == "sqlite" else [],
+    "slack": partial(slack.measure, standing=5, commands=10, clicks=5, quiet=1.5),
+    "slack_calls": lambda kind, _: slack.incident(changes=3, quiet=1.5) if kind == "sqlite" else [],
 }
 
 

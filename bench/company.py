@@ -21,6 +21,8 @@ SOURCE = "siem"
 TYPE = "bench"  # the incident type that the playbook contains
 QUIET = "quiet"  # an incident type without a playbook, that pages once more an hour after the opening
 LEAD = 3600  # seconds
+ROOM = "incidents"  # the Slack channel
+SRE = "U0SRE1"  # the one person, in Slack
 
 SHADOW: Mapping[str, Any] = {
     "shadow": {
@@ -38,6 +40,16 @@ def chain(length: int) -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class Slack:
+    """The workspace that a company talks in. `channels` as in firedoor.yaml."""
+
+    api_url: str
+    bot_token: str
+    app_token: str
+    channels: str = "announcements"
+
+
+@dataclass(frozen=True, slots=True)
 class Company:
     """`receiver` is the URL of the gateway and of the pager's webhook. `env` is what a bot of this folder needs."""
 
@@ -47,6 +59,7 @@ class Company:
     agents: tuple[str, ...]
     steps: Mapping[str, Any]
     port: int
+    slack: Slack | None = None
 
     @classmethod
     def found(
@@ -56,9 +69,10 @@ class Company:
         receiver: str = "http://127.0.0.1:9",
         agents: Iterable[str] = (),
         steps: Mapping[str, Any] = SHADOW,
+        slack: Slack | None = None,
     ) -> Company:
         """Writes the folder, its keys included."""
-        company = cls(folder, store, receiver, tuple(agents), steps, free_port())
+        company = cls(folder, store, receiver, tuple(agents), steps, free_port(), slack)
         (folder / "keys").mkdir(parents=True)
         (folder / "playbooks").mkdir()
         (folder / "runbooks").mkdir()
@@ -82,6 +96,7 @@ class Company:
             "B_HOOK": HOOK_SECRET,
             "B_HOOK_URL": f"{self.receiver}/page",
             "no_proxy": "127.0.0.1",
+            **({"B_BOT": self.slack.bot_token, "B_APP": self.slack.app_token} if self.slack else {}),
         }
 
     def _files(self) -> dict[str, Any]:
@@ -89,7 +104,7 @@ class Company:
             "firedoor.yaml": self._settings(),
             "agents.yaml": {"agents": {name: self._agent() for name in self.agents}},
             "people.yaml": {
-                "persons": {"sre-1": {"name": "SRE 1", "webhook": "env:B_HOOK_URL", "ways": ["webhook"]}},
+                "persons": {"sre-1": self._person()},
                 "roles": {role: {"on_call": ["sre-1"]} for role in ("sre", "incident_commander")},
             },
             "sources.yaml": self._sources(),
@@ -107,7 +122,13 @@ class Company:
             },
         }
 
+    def _person(self) -> dict[str, Any]:
+        if self.slack:
+            return {"name": "SRE 1", "slack": SRE, "ways": ["slack"]}
+        return {"name": "SRE 1", "webhook": "env:B_HOOK_URL", "ways": ["webhook"]}
+
     def _settings(self) -> dict[str, Any]:
+        slack = {"bot_token": "env:B_BOT", "app_token": "env:B_APP", "channel": ROOM}
         return {
             "install": "bench",
             "mode": "live",
@@ -127,6 +148,11 @@ class Company:
             "ways": {"webhook": "hooks"},
             "intake": {"rate": 1_000_000, "queue": 100_000},
             "deadlines": {"containment": "24h"},
+            **(
+                {"slack": slack | {"api_url": self.slack.api_url, "channels": self.slack.channels}}
+                if self.slack
+                else {}
+            ),
         }
 
     def _agent(self) -> dict[str, Any]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from bench import ledger, storm
 from bench.figures import Row, Spread, Target, table
+from bench.slack import burst, most
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def test_a_tiny_storm_is_kept_counted_and_paged_once() -> None:
@@ -39,3 +44,18 @@ def test_a_missed_target_says_by_how_much() -> None:
 def test_a_small_ledger_is_sealed_proved_and_audited() -> None:
     rows = ledger.measure(entries=300)  # raises where the audit finds anything
     assert [row.ratio is not None for row in rows] == [True, False, False, True]
+
+
+def test_calls_are_counted_for_the_worst_minute_wherever_it_begins() -> None:
+    stamps = [NOON + timedelta(seconds=s) for s in (0, 50, 70, 109, 110)]
+    assert most(stamps, timedelta(seconds=60)) == 3
+    assert most(stamps[:1], timedelta(seconds=60)) == 1
+
+
+def test_a_burst_is_what_runs_ahead_of_one_a_second() -> None:
+    def posts(*seconds: float) -> float:
+        return burst([NOON + timedelta(seconds=s) for s in seconds])
+
+    assert posts(0, 1, 2, 3) == 1
+    assert posts(0, 0, 0, 0.5) == 3.5
+    assert posts(0, 0, 10, 10) == 2  # what it has rested does not count
