@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from bot.actions import Action, registry
+from bot.commands import policy
 from bot.commands.command import Command, Exit, with_config, with_json
 from bot.commands.records import records
 from bot.commands.terminal import as_json, block, heading, moment, say, table
@@ -169,4 +170,5 @@ COMMANDS = (
         show_action,
         _action_arguments,
     ),
+    *policy.COMMANDS,
 )

@@ -1,0 +1,66 @@
+"""`firedoor actions policy`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import Firedoor
+
+PLAYBOOK = """\
+apiVersion: firedoor/v1
+kind: Playbook
+id: unclassified
+version: 1.0.0
+description: One step.
+rung: propose
+triggers:
+  - types: [unclassified]
+limits: {runs: 20/1h, targets: 10, targets_percent: 50}
+steps:
+  closed:
+    uses: aws.scp_deny
+    with: {agent: "${{ agent.id }}", connection: organization}
+    contains: true
+    intent: Deny it everything.
+    impact: It stops.
+    cost: None.
+    policy: contain-agent
+"""
+
+
+def test_the_policies_name_the_agents_own_resources(firedoor: Firedoor, folder: Path) -> None:
+    told = json.loads(firedoor("actions", "policy", "--config", folder, "--json").out)
+    statements = told["aws"]["aws"]["Statement"]
+    of = {action: statement for statement in statements for action in statement["Action"]}
+    roles = [f"arn:aws:iam::123456789012:role/agents/agent-{each}" for each in (7, 9)]
+    assert of["iam:PutRolePolicy"]["Resource"] == roles
+    assert of["iam:UpdateAccessKey"]["Resource"] == ["arn:aws:iam::123456789012:user/agent-7"]
+    assert of["iam:AttachRolePolicy"]["Condition"] == {
+        "ArnEquals": {"iam:PolicyARN": ["arn:aws:iam::aws:policy/AWSDenyAll"]}
+    }
+    assert "lambda:PutFunctionConcurrency" not in of, "no playbook uses it"
+    vault = told["vault"]["vault"]
+    assert 'path "identity/entity/id/e-7" { capabilities=["read","update"] }' in vault
+    assert 'path "sys/leases/lookup/database/creds/agent-9/*" { capabilities=["list","sudo"] }' in vault
+    assert not any("+" in line for line in vault)
+
+
+def test_it_is_printed_as_it_is_pasted(firedoor: Firedoor, folder: Path) -> None:
+    told = firedoor("actions", "policy", "--config", folder)
+    assert told.code == 0
+    _, _, rest = told.out.partition("AWS connection aws\n")
+    document, _ = json.JSONDecoder().raw_decode(rest)
+    assert document["Version"] == "2012-10-17"
+    assert 'path "sys/leases/revoke" { capabilities=["update"] }' in told.out
+
+
+def test_a_connection_that_the_playbook_names_gets_what_it_needs_and_no_other(firedoor: Firedoor, folder: Path) -> None:
+    (folder / "playbooks/unclassified.yaml").write_text(PLAYBOOK)
+    told = firedoor("actions", "policy", "--config", folder, "--json")
+    assert told.code == 0, told.err
+    policies = json.loads(told.out)["aws"]
+    assert "organizations" not in json.dumps(policies["aws"])
+    statements = policies["organization"]["Statement"]
+    assert [each["Resource"] for each in statements] == [["*"]]
+    assert all(action.startswith("organizations:") for each in statements for action in each["Action"])
