@@ -19,7 +19,7 @@ from bot.domain.record import Entry, Opened
 from bot.engine.intake import tell_repeats
 from bot.engine.operators import Operators
 from bot.engine.performer import Performer
-from bot.engine.responder import Effects, Responder
+from bot.engine.responder import Effects, Responder, no_such_incident
 from bot.engine.timers import Timers
 from bot.engine.world import World
 from bot.engine.writer import Writer
@@ -162,7 +162,7 @@ class Engine:
         """Folds the verified record again. Raises RecordBroken."""
         entries = self.entries(id)
         if not entries or not isinstance(entries[0].event, Opened):
-            raise Refused("no_such_incident", f"There is no incident {id!r}. See: firedoor incident list")
+            raise no_such_incident(id)
         with self.store.reading() as tx:
             frozen = self.world.rulebook.frozen(entries[0].event.pins, tx.pinned)
         return fold(Incident(id, frozen), entries)

@@ -105,6 +105,7 @@ class Responder:
         self.touched: dict[str, Known] = {}
         self._remembered: dict[str, int] = {}  # streams taken from memory, and their version there
         self.effects = Effects()
+        self.place = ""  # the chat channel that what is being done was said in
         self.writes = 0  # entries appended so far: what the writer asks before it lets a refused job pass
 
     # Reading ----------------------------------------------------------------------------------------------------
@@ -113,7 +114,7 @@ class Responder:
         """Refused where there is none of this id."""
         state = self._state(id)
         if not isinstance(state, Incident):
-            raise Refused("no_such_incident", f"There is no incident {id!r}. See: firedoor incident list")
+            raise no_such_incident(id)
         return state
 
     def target(self, id: str) -> Target:
@@ -363,6 +364,10 @@ class Responder:
         if self.overtaken():
             raise Conflict(f"{stream} was written to by another replica")
         self.effects.wakes.setdefault(stream, due)
+
+
+def no_such_incident(id: str) -> Refused:
+    return Refused("no_such_incident", f"There is no incident {id!r}. See: firedoor incident list")
 
 
 def _row(stream: str, state: State, due: datetime | None) -> StreamRow:

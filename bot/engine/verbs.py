@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from bot.config.people import People, Person
 from bot.config.reading import suggestion
@@ -47,9 +47,11 @@ from bot.domain.record import (
     UpdateGiven,
 )
 from bot.engine.intake import declare as open_declared
-from bot.engine.responder import Responder
+from bot.engine.responder import Responder, no_such_incident
+from bot.engine.world import World
 from bot.errors import Refused
 
+T = TypeVar("T")
 Job = Callable[[Responder], Incident]
 SNOOZE_AT_MOST = timedelta(hours=24)
 ONE_CLICK = timedelta(minutes=1)
@@ -274,8 +276,7 @@ def merge(incident: str, into: str, person: str, via: str) -> Job:
 
     def job(responder: Responder) -> Incident:
         for one in (incident, into):
-            responder.wake(one)
-            state = responder.incident(one)
+            state = seen(responder, one, person)
             _may(responder, person, "merge", _taken(state, person))
             if one == incident and state.containment not in (Containment.CONTAINED, Containment.NONE):
                 _may(responder, person, "resolve_uncontained", _taken(state, person))
@@ -304,6 +305,41 @@ def declare(
     return job
 
 
+# Who may -----------------------------------------------------------------------------------------------------------
+
+
+def may_see(world: World, incident: Incident, person: str, now: datetime, place: str = "") -> bool:
+    """A private incident is there for who is or was on duty, who was let in, called or has a role in it, and for
+    whoever reads along in `place`, where that is its own channel."""
+    if not incident.private or (place and place == incident.channel):
+        return True
+    rosters = incident.roster, world.config.people.roster(now)
+    on_duty = {contact.person for roster in rosters for contacts in roster.values() for contact in contacts}
+    return person in on_duty | incident.members | {*incident.roles.values()} | incident.summoned.keys()
+
+
+def seen(responder: Responder, incident: str, person: str) -> Incident:
+    """As it is now, with what ran out while the process stood still. For who may not see it there is none."""
+    responder.wake(incident)
+    state = responder.incident(incident)
+    if not may_see(responder.world, state, person, responder.now, responder.place):
+        raise no_such_incident(incident)
+    return state
+
+
+def said_in(place: str, job: Callable[[Responder], T]) -> Callable[[Responder], T]:
+    """`place`: the channel that the chat says it was said in."""
+
+    def run(responder: Responder) -> T:
+        responder.place = place
+        try:
+            return job(responder)
+        finally:
+            responder.place = ""  # the next job of the batch is another's
+
+    return run
+
+
 def _asked(incident: Incident, request: str) -> Approval:
     """Whatever became of it."""
     if request in incident.approvals:
@@ -322,8 +358,7 @@ def _said(
     """`verb` '' is open to whoever `admit` takes: approvals check their own groups."""
 
     def job(responder: Responder) -> Incident:
-        responder.wake(incident)  # nobody decides what ran out while the process stood still
-        state = responder.incident(incident)
+        state = seen(responder, incident, person)
         asked = verb if isinstance(verb, str) else verb(state)
         _may(responder, person, asked, _taken(state, person))
         said = event(responder, state)

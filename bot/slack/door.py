@@ -13,13 +13,12 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
-from bot.config.people import COMMANDER
 from bot.domain.incident import Incident
 from bot.domain.record import Entry, TextRef
 from bot.domain.redaction import Json
 from bot.engine.engine import Engine
-from bot.engine.responder import Responder
-from bot.engine.verbs import Job
+from bot.engine.responder import Responder, no_such_incident
+from bot.engine.verbs import Job, may_see, said_in
 from bot.errors import ConfigError, FiredoorError, Refused, Unavailable
 from bot.slack.channels import Channels
 from bot.slack.modals import message
@@ -170,7 +169,7 @@ class Door:
     async def submit(self, visit: Visit, job: Job) -> Incident | Refused | None:
         """The state after the event, or why there is none; None where the delivery had come before."""
         # Shielded: a job that is queued is done, whoever stops waiting for it.
-        waiting = asyncio.shield(asyncio.wrap_future(self.engine.submit(once(visit.key, job))))
+        waiting = asyncio.shield(asyncio.wrap_future(self.engine.submit(once(visit.key, said_in(visit.channel, job)))))
         try:
             return await waiting
         except Refused as refused:
@@ -195,9 +194,13 @@ class Door:
     async def visible(self, id: str, person: str, channel: str = "") -> Incident:
         """As `incident`, where this person may read it in this place."""
         state = await self.incident(id)
-        if not may_see(state, person, channel):
-            raise Refused("private", f"{id} is private: only those who are in its channel see more than that.")
+        if not self._may_see(state, person, channel):
+            raise no_such_incident(id)
         return state
+
+    def _may_see(self, state: Incident, person: str, channel: str = "") -> bool:
+        world = self.engine.world
+        return may_see(world, state, person, world.ports.clock.now(), channel)
 
     async def states(self, person: str, *, open: bool, most: int = LISTED) -> list[Incident]:
         """The newest first; of the private ones those that this person may see."""
@@ -205,7 +208,7 @@ class Door:
         def read() -> list[Incident]:
             return [self.engine.incident(row.stream) for row in self._streams(open, most)]
 
-        return [state for state in await asyncio.to_thread(read) if may_see(state, person)]
+        return [state for state in await asyncio.to_thread(read) if self._may_see(state, person)]
 
     async def incident_of(self, channel: str) -> str:
         """Whose channel this is; '' for any other."""
@@ -282,14 +285,6 @@ class Door:
         answer = await AsyncWebhookClient(url).send(text=text, blocks=blocks or None, response_type="ephemeral")
         if answer.status_code >= 300:
             raise TimeoutError(f"the response URL answered {answer.status_code}")
-
-
-def may_see(incident: Incident, person: str, channel: str = "") -> bool:
-    """A private incident is read by whoever was let in, and by those who command it, or where only they read along."""
-    if not incident.private or (channel and channel == incident.channel):
-        return True
-    commanders = {contact.person for contact in incident.roster.get(COMMANDER, ())}
-    return person in incident.members | commanders | {*incident.roles.values()}
 
 
 def once(key: str, job: Callable[[Responder], T]) -> Callable[[Responder], T | None]:

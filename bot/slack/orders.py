@@ -71,12 +71,15 @@ class Orders:
             case Update(conditions=conditions, actions=actions, needs=needs):
                 return verbs.update(incident, clean(conditions), clean(actions), clean(needs), person, VIA)
             case SetStatus(to=to):
-                return _as_shown(incident, shown, lambda i: i.status, verbs.status(incident, to, person, VIA))
+                return _as_shown(incident, person, shown, lambda i: i.status, verbs.status(incident, to, person, VIA))
             case SetSeverity(to=to):
-                return _as_shown(incident, shown, lambda i: i.severity.name, verbs.severity(incident, to, person, VIA))
+                job = verbs.severity(incident, to, person, VIA)
+                return _as_shown(incident, person, shown, lambda i: i.severity.name, job)
             case TakeRole(role=role, who=who):
                 taker = self.who(who, person)
-                return lambda r: verbs.take_role(incident, self.role(r.incident(incident), role), taker, person, VIA)(r)
+                return lambda r: verbs.take_role(
+                    incident, self.role(verbs.seen(r, incident, person), role), taker, person, VIA
+                )(r)
             case NewTask(text=text, owner=owner, minutes=minutes):
                 of = self.who(owner, person) if owner else ""
                 words = clean(text)
@@ -97,7 +100,7 @@ class Orders:
             case Decide(approve=True, shown=shown):
                 return self._approve(said, person)
             case Decide(step=step, why=why):
-                return lambda r: verbs.refuse(_request(r, incident, step), person, VIA, clean(why))(r)
+                return lambda r: verbs.refuse(_request(r, incident, step, person), person, VIA, clean(why))(r)
             case Release(step=step):
                 return verbs.release(incident, step, person, VIA)
             case Note(text=text):
@@ -232,9 +235,9 @@ def _done(verb: str, after: Incident) -> str:
     return f"{id} is now {spoken(after.status)}."
 
 
-def _as_shown(incident: str, shown: str, now: Callable[[Incident], str], job: Job) -> Job:
+def _as_shown(incident: str, person: str, shown: str, now: Callable[[Incident], str], job: Job) -> Job:
     def run(responder: Responder) -> Incident:
-        found = str(now(responder.incident(incident)))
+        found = str(now(verbs.seen(responder, incident, person)))
         if shown and found != shown:
             raise Refused("changed", f"{incident} is {spoken(found)} by now, your form showed {shown}. Look again.")
         return job(responder)
@@ -246,9 +249,9 @@ def _due(responder: Responder, minutes: int | None) -> datetime | None:
     return responder.now + timedelta(minutes=minutes) if minutes else None
 
 
-def _request(responder: Responder, incident: str, step: str) -> str:
+def _request(responder: Responder, incident: str, step: str, person: str) -> str:
     """A request by its id, by its number or by its step."""
-    state = responder.incident(incident or step.partition("/")[0])
+    state = verbs.seen(responder, incident or step.partition("/")[0], person)
     for asked in reversed([*state.approvals.values()]):
         if step in (asked.request, asked.request.partition("/")[2], asked.step):
             return asked.request

@@ -15,7 +15,7 @@ from bot.domain.incident import Incident
 from bot.domain.record import ChannelFailed, ChannelOpened, Invited, Posted, PostFailed, Status
 from bot.engine import verbs
 from bot.engine.room import attachments
-from bot.errors import Denied, Rejected, Unavailable
+from bot.errors import Denied, Refused, Rejected, Unavailable
 from bot.sandbox.blocks import elements, problems
 from bot.sandbox.chat import Opened, SimChat
 from bot.sandbox.estate import Estate
@@ -206,8 +206,49 @@ def test_a_private_incident_says_nothing_outside(desk: Desk) -> None:
         one for one in chat(desk).messages(before.channel) if not one.thread and one.ref.ts == (before.card or "x")[1]
     ]
     assert "goes on elsewhere" in old[0].message.text
+    desk.say(verbs.summon("INC-1", "infra-owner-2", "sre-1", "slack"))
     desk.ack("infra-owner-2")
     assert desk.config.people.persons["infra-owner-2"].slack not in home(desk).members
+
+
+def test_of_a_private_incident_nobody_outside_can_say_a_word(desk: Desk) -> None:
+    desk.receive()
+    desk.say(verbs.make_private("INC-1", "head-of-security", "slack"))
+    version, outsider = desk.incident().version, "infra-owner-2"
+    jobs = [
+        verbs.acknowledge("INC-1", outsider, "cli"),
+        verbs.note("INC-1", "Hello", outsider),
+        verbs.severity("INC-1", Sev.SEV1, outsider, "api"),
+        verbs.status("INC-1", Status.RESOLVED, outsider, "api"),
+        verbs.take_role("INC-1", "scribe", outsider, outsider, "cli"),
+        verbs.merge("INC-1", "INC-1", outsider, "cli"),
+        verbs.approve("INC-1/9.0", outsider, "cli"),
+        verbs.said_in("C0ELSEWHERE", verbs.acknowledge("INC-1", outsider, "slack")),
+    ]
+    for job in jobs:
+        with pytest.raises(Refused, match="There is no incident 'INC-1'") as refused:
+            desk.say(job)
+        assert (refused.value.code, str(refused.value)) == ("no_such_incident", _of_another(desk, outsider))
+    assert desk.incident().version == version
+
+
+def _of_another(desk: Desk, person: str) -> str:
+    """What is said of one that there never was."""
+    with pytest.raises(Refused) as refused:
+        desk.ack(person, "INC-404")
+    return str(refused.value).replace("INC-404", "INC-1")
+
+
+def test_who_is_let_into_a_private_incident_has_a_say(desk: Desk) -> None:
+    desk.receive()
+    desk.say(verbs.make_private("INC-1", "head-of-security", "slack"))
+    inside = verbs.said_in(desk.incident().channel, verbs.note("INC-1", "I was invited by hand", "infra-owner-2"))
+    desk.say(inside)
+    with pytest.raises(Refused):  # what was said in there opens no other door
+        desk.say(verbs.note("INC-1", "And now from elsewhere", "infra-owner-2"))
+    desk.say(verbs.summon("INC-1", "infra-owner-2", "sre-1", "slack"))  # on duty
+    desk.say(verbs.note("INC-1", "I was called", "infra-owner-2"))
+    desk.say(verbs.severity("INC-1", Sev.SEV4, "head-of-security", "cli"))
 
 
 def test_a_private_incident_without_a_channel_is_not_told_of_elsewhere(desk: Desk) -> None:

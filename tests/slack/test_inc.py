@@ -279,7 +279,7 @@ def test_two_incidents_become_one_and_one_becomes_private(desk: Desk) -> None:
     desk.hears(HEAD, f"{first} is private from now on.")
     assert len(desk.events(first, MadePrivate)) == 1
     desk.inc(INFRA, f"timeline {first}")
-    desk.hears(INFRA, f"{first} is private")
+    desk.hears(INFRA, f"There is no incident '{first}'")
     desk.inc(INFRA, "ack")
     desk.modal(INFRA, "No incident is open.")
 
