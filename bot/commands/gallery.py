@@ -40,7 +40,7 @@ def shipped() -> list[Piece]:
                         data = tx.get_text(ref)
                     return None if data is None else data.decode()
 
-                for piece in pieces(incident.frozen, run.entries(), SlackVoice(config.people), read):
+                for piece in pieces(incident.frozen, run.entries(), SlackVoice(config.people), read, config.people):
                     found.setdefault(piece.name, piece)
             finally:
                 run.engine.store.close()

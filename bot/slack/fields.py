@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bot.slack.blockkit import Block, plain_text
-from bot.slack.mrkdwn import plain
+from bot.slack.mrkdwn import plain, visible
 
 FIELD = "field"  # the action id of every input: its block's id is its name
 TITLE_MAX, OPTION_MAX, VALUE_MAX, PLACEHOLDER_MAX, LABEL_MAX = 24, 75, 150, 150, 2000
@@ -33,8 +33,8 @@ def typed(
     name: str, label: str, *, first: str = "", hint: str = "", most: int = TYPED_MAX, lines: bool = False, need: bool
 ) -> Block:
     element: Block = {"type": "plain_text_input", "action_id": FIELD, "max_length": most, "multiline": lines}
-    if first:
-        element["initial_value"] = first[:most]
+    if shown := visible(first)[:most]:
+        element["initial_value"] = shown
     return _input(name, label, element, hint, need)
 
 
@@ -57,17 +57,6 @@ def chosen(
     if found := [option for option in options if first and option["value"] == first]:
         element["initial_option"] = found[0]
     return _input(name, label, element, hint, need)
-
-
-def picked(label: str, action: str, choices: Iterable[Choice]) -> Block:
-    """A select outside of a form: choosing is acting. At most a hundred."""
-    options = [_option(*choice) for choice in list(choices)[:OPTIONS_MAX]]
-    return {
-        "type": "static_select",
-        "action_id": action,
-        "placeholder": plain_text(label, PLACEHOLDER_MAX),
-        "options": options,
-    }
 
 
 def given(view: Mapping[str, Any]) -> dict[str, str]:

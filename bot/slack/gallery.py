@@ -1,4 +1,4 @@
-"""Every message that the bot can build, side by side on one page: for whoever changes one, and for the tests. Pure.
+"""Every message and form that the bot can build, on one page: for whoever changes one, and for the tests. Pure.
 
 States come from a record (the shipped drills, a test's story); what a record does not reach is staged from its states.
 """
@@ -7,16 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from html import escape
 from typing import Any
 
+from bot.config.people import People
 from bot.domain.approval import ApprovalState
 from bot.domain.incident import Frozen, Incident, fold
-from bot.domain.record import Entry, Notify, Page, Post
+from bot.domain.record import Entry, Notify, Page, Post, Status, TextRef
+from bot.domain.state import Pin, Task, Update
 from bot.engine.world import ReadText, Said, Voice
+from bot.slack import answers, modals
 from bot.slack.approvals import code_form
 from bot.slack.blockkit import Block
+from bot.slack.home import home, pages_of
 from bot.slack.html import STYLE, to_html
+from bot.slack.modals import Memo, Scene
 
 # One of each kind of post that the rules know, for where no record has it: kind -> what follows the colon.
 POSTS: Mapping[str, str] = {
@@ -71,18 +77,28 @@ class Piece:
     view: Block | None = None
 
 
-def pieces(frozen: Frozen, entries: Sequence[Entry], voice: Voice, read: ReadText) -> list[Piece]:
-    """One of each name, the first that the record has."""
+def pieces(
+    frozen: Frozen, entries: Sequence[Entry], voice: Voice, read: ReadText, people: People, words: str = "At 02:30"
+) -> list[Piece]:
+    """One of each name, the first that the record has. `words` are what people type."""
     found: dict[str, Piece] = {}
     staged: list[Piece] = []
+    moments: dict[str, Incident] = {}  # when the forms have most to show
     state = Incident(entries[0].stream, frozen)
     for entry in entries:
         state = fold(state, [entry])
         for piece in (*_of_state(state, voice, read), *_of_entry(state, entry, voice, read)):
             found.setdefault(piece.name, piece)
         staged += () if staged else _staged(state, voice)
+        for moment in _moments(state, people):
+            moments.setdefault(moment, state)
+    busy = _peopled(state, people)
     for kind, rest in POSTS.items():
-        staged.append(_message(f"post: {kind}", voice.post(state, f"{kind}:{rest}" if rest else kind, read)))
+        then = replace(busy, status=Status.FALSE_POSITIVE) if kind == "false_positive" else busy
+        staged.append(_message(f"post: {kind}", voice.post(then, f"{kind}:{rest}" if rest else kind, read)))
+    for then in (*moments.values(), state):
+        for piece in (*_forms(then, voice, people, words), *_read(then, entries, people, words)):
+            found.setdefault(piece.name, piece)
     return list(({piece.name: piece for piece in staged} | found).values())
 
 
@@ -118,6 +134,73 @@ def _of_entry(state: Incident, entry: Entry, voice: Voice, read: ReadText) -> It
                     yield _message("page: late, may repeat", late)
             case Post(purpose=purpose) if purpose.partition(":")[0] in POSTS:
                 yield _message(f"post: {purpose.partition(':')[0]}", voice.post(state, purpose, read))
+
+
+def _moments(state: Incident, people: People) -> Iterator[str]:
+    if modals.open_requests(state):
+        yield "request"
+    if modals.open_forms(state):
+        yield "form"
+    if state.held_steps:
+        yield "held"
+    if any(pages_of(person, [state]) for person in people.persons):
+        yield "paged"
+
+
+def _forms(state: Incident, voice: Voice, people: People, words: str) -> Iterator[Piece]:
+    """Every command's form, in the state that it opens in: what cannot be asked then is named so."""
+    state = _peopled(state, people)
+    texts = dict.fromkeys(state.tasks, words)
+    others = {"INC-9": {"severity": "SEV2", "type": words, "agent": words}}
+    scene = Scene(people, state, [state.type], others, texts)
+    asked = next(iter(modals.open_requests(state)), None)
+    shown = next(iter(modals.open_forms(state)), "")
+    for verb in modals.FORMS:
+        memo = Memo(verb, state.id, state.channel, shown, words)
+        view = modals.ask(memo, replace(scene, incident=None) if verb == "new" else scene)
+        yield Piece(f"form: {verb}" + ("" if view.get("submit") else ", which has nothing to ask"), view=view)
+        if asked and verb in ("approve", "refuse"):
+            plan = [*map(dict, voice.approval(state, asked).blocks)]
+            yield Piece(f"form: {verb}, of one request", view=modals.ask(memo, replace(scene, asked=asked, plan=plan)))
+    memo = Memo("menu", state.id, given=words)
+    yield Piece(f"menu: {'over' if state.over else 'open'}", view=modals.menu(memo, state))
+    yield Piece("form: which incident", view=modals.picker(memo, others))
+    many = {f"INC-{number}": others["INC-9"] for number in range(10, 130)}  # Slack lists a hundred
+    yield Piece("form: which incident, of many", view=modals.picker(memo, many))
+    yield Piece("form: which incident, none is open", view=modals.picker(memo, {}))
+
+
+def _read(state: Incident, entries: Sequence[Entry], people: People, words: str) -> Iterator[Piece]:
+    """What people look at: in a message of their own, in a form that is open, in App Home."""
+    state = _peopled(state, people)
+    blocks = {
+        "help": answers.help_blocks(),
+        "on call": answers.on_call_blocks(people, state.start, state),
+        "timeline": answers.timeline_blocks(state, entries),
+        "role": answers.role_blocks(state, "scribe", ""),
+    }
+    for name, shown in blocks.items():
+        yield Piece(f"answer: {name}", name, shown)
+    yield Piece("answer: in a form", view=modals.message("Firedoor", ["Recorded."], blocks["timeline"]))
+    person = next((one for one in people.persons if pages_of(one, [state])), next(iter(people.persons)))
+    tasks = [(state, task) for task in state.tasks.values()]
+    texts = {f"{state.id}|{task.id}": words for task in state.tasks.values()}
+    paged = " with a page" if pages_of(person, [state]) else ""
+    yield Piece(f"home: tasks and incidents{paged}", view=home(person, people, [state], tasks, texts))
+    yield Piece("home: nothing to do", view=home(person, people, [], [], {}))
+
+
+def _peopled(state: Incident, people: People) -> Incident:
+    """With people at work in it."""
+    one, other = [*people.persons, *people.persons][:2]
+    text = TextRef("0" * 64, "0" * 64)
+    tasks = {
+        "T1": Task("T1", text, one, state.start + timedelta(minutes=30), other),
+        "T2": Task("T2", text, "", None, other),
+    }
+    said = (Update(state.start, one, text, text, text),)
+    pins = {"C0INCIDENTS/1.0": Pin("C0INCIDENTS/1.0", other, one, text, state.start)}
+    return replace(state, tasks=tasks, roles={"scribe": one}, said=said, pins=pins)
 
 
 def _message(name: str, said: Said) -> Piece:

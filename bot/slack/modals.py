@@ -110,7 +110,7 @@ class Scene:
 
 def ask(memo: Memo, scene: Scene) -> Block:
     """The modal of a verb. What cannot be asked now says why, without a button to send it."""
-    title, submit, blocks = _FORMS[memo.verb](memo, scene)
+    title, submit, blocks = FORMS[memo.verb](memo, scene)
     head = [_heading(scene.incident)] if scene.incident else []
     return fields.modal(CALLBACK + memo.verb, title, [*head, *blocks], memo=memo.dump(), submit=submit)
 
@@ -351,7 +351,7 @@ def _why(_: Memo, __: Scene) -> Form:
     return "Why?", "Answer", [chosen("question", "Question", QUESTIONS.items(), first="paged")]
 
 
-_FORMS: Mapping[str, Callable[[Memo, Scene], Form]] = {
+FORMS: Mapping[str, Callable[[Memo, Scene], Form]] = {
     "new": _new,
     "update": _update,
     "status": _status,
@@ -368,7 +368,7 @@ _FORMS: Mapping[str, Callable[[Memo, Scene], Form]] = {
     "merge": _merge,
     "why": _why,
 }
-assert _FORMS.keys() <= VERBS.keys()
+assert FORMS.keys() <= VERBS.keys()
 
 
 # Reading --------------------------------------------------------------------------------------------------------

@@ -21,6 +21,11 @@ def harmless(text: str) -> str:
     return _unformatted(_inert(text))
 
 
+def visible(text: str) -> str:
+    """Without control characters and turned direction, and otherwise as it was: for text that people go on editing."""
+    return _UNSEEN.sub("", text)
+
+
 def entities(text: str) -> str:
     """The three characters that start Slack's own markup, escaped."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -53,7 +58,7 @@ def _flat(text: str, limit: int) -> str:
 
 
 def _inert(text: str) -> str:
-    seen = _LINK.sub(lambda found: _cut(found.group()), _UNSEEN.sub("", text))
+    seen = _LINK.sub(lambda found: _cut(found.group()), visible(text))
     return _MENTION.sub("@" + _WORD_JOINER, seen)
 
 
