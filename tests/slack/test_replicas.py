@@ -1,0 +1,117 @@
+"""Two replicas on one PostgreSQL and one workspace, by Socket Mode: each interaction counts once, whichever gets it or
+dies of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bot.domain.record import Acknowledged, ApprovalGiven
+from bot.sandbox.workspace import WorkspaceServer
+from bot.store import Signer
+from tests.slack.desk import HEAD, INFRA, INFRA2, ROOM, SECOPS, SOON, SRE, Desk, Loop, by_socket, workspace
+
+PEOPLE = (SRE, SECOPS, HEAD, INFRA, INFRA2)
+CLICKS = 50
+
+pytestmark = pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+
+
+@dataclass
+class House:
+    """One workspace and the replicas that serve it."""
+
+    url: str
+    key: Path
+    server: WorkspaceServer
+    loop: Loop
+
+    def replica(self, name: str) -> Desk:
+        """Its engine; not yet connected to the workspace."""
+        desk = Desk(self.url, self.server, replica=name, signer=Signer.load(self.key))
+        desk.engine.start()
+        return desk
+
+    def killed(self, dies: str) -> subprocess.Popen[str]:
+        """A process that is connected, and dies as tests.slack.replica says."""
+        names = ("bot_token", "app_token", "api_url")
+        order = {"store": self.url, "key": str(self.key), "dies": dies}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.slack.replica"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdin
+        process.stdin.write(json.dumps(order | {"server": {n: getattr(self.server, n) for n in names}}) + "\n")
+        process.stdin.flush()
+        return process
+
+
+@pytest.fixture
+def house(store_url: str, tmp_path: Path) -> Iterator[House]:
+    Signer.generate(tmp_path / "key")
+    loop = Loop()
+    with WorkspaceServer(workspace(), environ={}) as server:
+        yield House(store_url, tmp_path / "key", server, loop)
+    loop.stop()
+
+
+def test_fifty_clicks_that_two_replicas_get_twice_are_one_each(house: House) -> None:
+    """Every delivery is repeated, and the repetition reaches the other replica."""
+    desks = [house.replica(name) for name in ("replica-1", "replica-2")]
+    doors = [by_socket(desk) for desk in desks]
+    for door in doors:
+        house.loop.run(door.__aenter__())
+    desk, server = desks[0], house.server
+    id = desk.alert()
+    card, request = desk.card(id), desk.request(id)
+    server.workspace.fault("duplicate", "interactive", times=CLICKS)
+    bodies = [server.workspace.clicked(PEOPLE[n % 5], ROOM, card.ts, "ack") for n in range(CLICKS // 2)]
+    bodies += [server.workspace.clicked(PEOPLE[n % 5], ROOM, request.ts, "approve") for n in range(CLICKS // 2)]
+    sent = [server.deliver("interactive", body) for body in bodies]
+    with ThreadPoolExecutor(16) as crowd:
+        assert all(crowd.map(lambda delivery: delivery.wait(SOON), sent))
+    desk.until(lambda: "GRANTED" in str(desk.now(request).blocks), "granted")
+    desk.until(lambda: sum(len(desk.told(user)) for user in PEOPLE) == CLICKS - 1, "all but who acknowledged hear once")
+    assert len(desk.events(id, Acknowledged)) == 1
+    given = Counter(said.by for said in desk.events(id, ApprovalGiven))
+    assert set(given.values()) == {1}
+    asked = desk.state(id).approvals[desk.state(id).steps["quarantine_role"].request]
+    assert asked.state == "granted"
+    assert {who for who, _ in asked.given} == set(given)
+    leave(house, desks, doors)
+
+
+@pytest.mark.parametrize("dies", ["before", "after"])
+def test_a_click_that_kills_its_replica_counts_once_when_it_is_pressed_again(house: House, dies: str) -> None:
+    process = house.killed(dies)
+    desk = house.replica("replica-1")
+    id = desk.alert()
+    request = desk.request(id)
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    with process:
+        desk.click(HEAD, request, "approve")  # acknowledged to Slack, and then nothing
+        assert process.wait(SOON) == -9
+    door = by_socket(desk)
+    house.loop.run(door.__aenter__())
+    assert desk.told(HEAD) == []
+    desk.click(HEAD, request, "approve")
+    desk.hears(HEAD, "You approved this already" if dies == "after" else "Still missing: 1 infra owner")
+    desk.until(lambda: "Approved so far" in str(desk.now(request).blocks), "the request shows it")
+    assert [said.by for said in desk.events(id, ApprovalGiven)] == ["head-of-security"]
+    leave(house, [desk], [door])
+
+
+def leave(house: House, desks: list[Desk], doors: list[object]) -> None:
+    for door in doors:
+        house.loop.run(door.__aexit__(None, None, None))  # type: ignore[attr-defined]  # what by_socket returns
+    for desk in desks:
+        desk.engine.stop()
+        desk.store.close()
