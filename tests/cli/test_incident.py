@@ -154,15 +154,15 @@ def test_reading_without_a_server(desk: Desk) -> None:
 
 def test_a_record_that_was_tampered_with_is_found(desk: Desk) -> None:
     declared(desk)
-    desk.bot.engine.submit(lambda r: r.tx.note_fault("INC-1", "as the server found it")).result()
-    assert desk.reads("incident", "list").out.startswith("BROKEN INC-1: nothing is written to it any more. as the ")
-    assert told(desk.reads("incident", "list", "--json"))[0]["broken"] == "as the server found it"
-    desk.up.close()
     with sqlite3.connect(desk.folder / "firedoor.db") as raw:
         raw.execute(
             "UPDATE entries SET body = replace(body, 'agent-7', 'agent-9') WHERE stream = 'INC-1' AND version = 1"
         )
     raw.close()
+    desk.bot.engine.submit(lambda r: r.tx.note_fault("INC-1", "as the server found it")).result()
+    assert desk.reads("incident", "list").out.startswith("BROKEN INC-1: nothing is written to it any more. as the ")
+    assert told(desk.reads("incident", "list", "--json"))[0]["broken"] == "as the server found it"
+    desk.up.close()
     verified = desk.reads("incident", "verify", "INC-1")
     assert verified.code == 1
     assert "BROKEN INC-1/1: the digest does not fit the bytes" in verified.out
