@@ -4,7 +4,7 @@ reaction acknowledges or approves anything: a user's token, an agent's too, can 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,9 +25,13 @@ TEXT_MAX = 12_000
 class Pins:
     def __init__(self, app: AsyncApp, door: Door) -> None:
         self._door = door
-        app.event("reaction_added")(self.pinned)
-        app.event({"type": "message", "subtype": "message_changed"})(self.changed)
-        app.event({"type": "message", "subtype": "message_deleted"})(self.deleted)
+        heard: tuple[tuple[Any, Callable[[Body], Awaitable[None]]], ...] = (
+            ("reaction_added", self.pinned),
+            ({"type": "message", "subtype": "message_changed"}, self.changed),
+            ({"type": "message", "subtype": "message_deleted"}, self.deleted),
+        )
+        for event, listen in heard:
+            app.event(event, middleware=[_first(listen)])(_acknowledged)
 
     async def pinned(self, body: Body) -> None:
         event = body.get("event") or {}
@@ -98,6 +102,21 @@ class Pins:
         user = str(message.get("user") or message.get("bot_id") or "")
         known = self._door.people.by_slack(user)
         return known.id if known else user
+
+
+def _first(listen: Callable[[Body], Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Before Bolt's listener, for Bolt acknowledges an event and then calls it: what a replica died of would be lost.
+    Slack delivers again what takes longer than it waits; that is taken once."""
+
+    async def hear(body: Body, next: Callable[[], Awaitable[object]]) -> None:
+        await listen(body)
+        await next()
+
+    return hear
+
+
+async def _acknowledged() -> None:
+    """Everything is done by now."""
 
 
 def said_at(ts: str) -> datetime:

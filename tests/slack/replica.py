@@ -22,7 +22,7 @@ from tests.slack.desk import SOON, Desk, Loop, by_socket
 def main() -> None:
     order = json.loads(sys.stdin.readline())
     server = cast(WorkspaceServer, SimpleNamespace(**order["server"]))  # the addresses and tokens of one
-    desk = Desk(order["store"], server, replica="killed", signer=Signer.load(Path(order["key"])))
+    desk = Desk(order["store"], server, rooms=order["rooms"], replica="killed", signer=Signer.load(Path(order["key"])))
     submit = Door.submit
 
     async def dying(self: Door, *said: Any) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.domain.record import Acknowledged, ApprovalGiven
+from bot.domain.record import Acknowledged, ApprovalGiven, Pinned
 from bot.sandbox.workspace import WorkspaceServer
 from bot.store import Signer
 from tests.slack.desk import HEAD, INFRA, INFRA2, ROOM, SECOPS, SOON, SRE, Desk, Loop, by_socket, workspace
@@ -34,30 +34,28 @@ class House:
     server: WorkspaceServer
     loop: Loop
 
-    def replica(self, name: str) -> Desk:
+    def replica(self, name: str, *, rooms: bool = False) -> Desk:
         """Its engine; not yet connected to the workspace."""
-        desk = Desk(self.url, self.server, replica=name, signer=Signer.load(self.key))
+        desk = Desk(self.url, self.server, rooms=rooms, replica=name, signer=Signer.load(self.key))
         desk.engine.start()
         return desk
 
-    def killed(self, dies: str) -> subprocess.Popen[str]:
-        """A process that is connected, and dies as tests.slack.replica says."""
+    def connect(self, process: subprocess.Popen[str], dies: str, *, rooms: bool = False) -> None:
+        """Another process becomes a replica, which dies as tests.slack.replica says."""
         names = ("bot_token", "app_token", "api_url")
-        order = {"store": self.url, "key": str(self.key), "dies": dies}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.slack.replica"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        order = {"store": self.url, "key": str(self.key), "dies": dies, "rooms": rooms}
         assert process.stdin
+        assert process.stdout
         process.stdin.write(json.dumps(order | {"server": {n: getattr(self.server, n) for n in names}}) + "\n")
         process.stdin.flush()
-        return process
+        assert process.stdout.readline() == "ready\n"
 
 
 @pytest.fixture
 def house(store_url: str, tmp_path: Path) -> Iterator[House]:
     Signer.generate(tmp_path / "key")
     loop = Loop()
-    with WorkspaceServer(workspace(), environ={}) as server:
+    with WorkspaceServer(workspace(), event_retries=(0.5,) * 60, environ={}) as server:
         yield House(store_url, tmp_path / "key", server, loop)
     loop.stop()
 
@@ -90,13 +88,11 @@ def test_fifty_clicks_that_two_replicas_get_twice_are_one_each(house: House) -> 
 
 @pytest.mark.parametrize("dies", ["before", "after"])
 def test_a_click_that_kills_its_replica_counts_once_when_it_is_pressed_again(house: House, dies: str) -> None:
-    process = house.killed(dies)
-    desk = house.replica("replica-1")
-    id = desk.alert()
-    request = desk.request(id)
-    assert process.stdout
-    assert process.stdout.readline() == "ready\n"
-    with process:
+    with doomed() as process:
+        desk = house.replica("replica-1")
+        id = desk.alert()
+        request = desk.request(id)
+        house.connect(process, dies)
         desk.click(HEAD, request, "approve")  # acknowledged to Slack, and then nothing
         assert process.wait(SOON) == -9
     door = by_socket(desk)
@@ -107,6 +103,30 @@ def test_a_click_that_kills_its_replica_counts_once_when_it_is_pressed_again(hou
     desk.until(lambda: "Approved so far" in str(desk.now(request).blocks), "the request shows it")
     assert [said.by for said in desk.events(id, ApprovalGiven)] == ["head-of-security"]
     leave(house, [desk], [door])
+
+
+@pytest.mark.parametrize("dies", ["before", pytest.param("after", marks=pytest.mark.soak)])
+def test_a_pushpin_that_kills_its_replica_is_delivered_again_to_the_other(house: House, dies: str) -> None:
+    with doomed() as process:
+        desk = house.replica("replica-1", rooms=True)
+        id = desk.alert()
+        channel = desk.until(lambda: desk.state(id).channel, "its channel")
+        desk.until(lambda: HEAD in house.server.workspace.channels[channel].members, "who is on duty is let in")
+        said = house.server.workspace.say(HEAD, channel, "The backup of 02:30 is good")
+        house.connect(process, dies, rooms=True)
+        house.server.act("react", HEAD, channel=channel, ts=said.ts, name="pushpin")
+        assert process.wait(SOON) == -9
+    door = by_socket(desk)
+    house.loop.run(door.__aenter__())
+    desk.until(lambda: f"{channel}/{said.ts}" in desk.state(id).pins, "pinned")
+    assert [event.by for event in desk.events(id, Pinned)] == ["head-of-security"]
+    leave(house, [desk], [door])
+
+
+def doomed() -> subprocess.Popen[str]:
+    """Imports what it needs, and waits for its order."""
+    command = [sys.executable, "-m", "tests.slack.replica"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def leave(house: House, desks: list[Desk], doors: list[object]) -> None:
