@@ -9,7 +9,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -33,12 +34,27 @@ class House:
     key: Path
     server: WorkspaceServer
     loop: Loop
+    desks: list[Desk] = field(default_factory=list)
+    doors: list[AbstractAsyncContextManager[None]] = field(default_factory=list)
 
     def replica(self, name: str, *, rooms: bool = False) -> Desk:
         """Its engine; not yet connected to the workspace."""
         desk = Desk(self.url, self.server, rooms=rooms, replica=name, signer=Signer.load(self.key))
         desk.engine.start()
+        self.desks.append(desk)
         return desk
+
+    def join(self, desk: Desk) -> None:
+        """Connects it."""
+        self.doors.append(by_socket(desk))
+        self.loop.run(self.doors[-1].__aenter__())
+
+    def leave(self) -> None:
+        for door in self.doors:
+            self.loop.run(door.__aexit__(None, None, None))
+        for desk in self.desks:
+            desk.engine.stop()
+            desk.store.close()
 
     def connect(self, process: subprocess.Popen[str], dies: str, *, rooms: bool = False) -> None:
         """Another process becomes a replica, which dies as tests.slack.replica says."""
@@ -56,16 +72,17 @@ def house(store_url: str, tmp_path: Path) -> Iterator[House]:
     Signer.generate(tmp_path / "key")
     loop = Loop()
     with WorkspaceServer(workspace(), event_retries=(0.5,) * 60, environ={}) as server:
-        yield House(store_url, tmp_path / "key", server, loop)
+        house = House(store_url, tmp_path / "key", server, loop)
+        yield house
+        house.leave()
     loop.stop()
 
 
 def test_fifty_clicks_that_two_replicas_get_twice_are_one_each(house: House) -> None:
     """Every delivery is repeated, and the repetition reaches the other replica."""
     desks = [house.replica(name) for name in ("replica-1", "replica-2")]
-    doors = [by_socket(desk) for desk in desks]
-    for door in doors:
-        house.loop.run(door.__aenter__())
+    for desk in desks:
+        house.join(desk)
     desk, server = desks[0], house.server
     id = desk.alert()
     card, request = desk.card(id), desk.request(id)
@@ -83,7 +100,6 @@ def test_fifty_clicks_that_two_replicas_get_twice_are_one_each(house: House) -> 
     asked = desk.state(id).approvals[desk.state(id).steps["quarantine_role"].request]
     assert asked.state == "granted"
     assert {who for who, _ in asked.given} == set(given)
-    leave(house, desks, doors)
 
 
 @pytest.mark.parametrize("dies", ["before", "after"])
@@ -95,14 +111,12 @@ def test_a_click_that_kills_its_replica_counts_once_when_it_is_pressed_again(hou
         house.connect(process, dies)
         desk.click(HEAD, request, "approve")  # acknowledged to Slack, and then nothing
         assert process.wait(SOON) == -9
-    door = by_socket(desk)
-    house.loop.run(door.__aenter__())
+    house.join(desk)
     assert desk.told(HEAD) == []
     desk.click(HEAD, request, "approve")
     desk.hears(HEAD, "You approved this already" if dies == "after" else "Still missing: 1 infra owner")
     desk.until(lambda: "Approved so far" in str(desk.now(request).blocks), "the request shows it")
     assert [said.by for said in desk.events(id, ApprovalGiven)] == ["head-of-security"]
-    leave(house, [desk], [door])
 
 
 @pytest.mark.parametrize("dies", ["before", pytest.param("after", marks=pytest.mark.soak)])
@@ -116,22 +130,12 @@ def test_a_pushpin_that_kills_its_replica_is_delivered_again_to_the_other(house:
         house.connect(process, dies, rooms=True)
         house.server.act("react", HEAD, channel=channel, ts=said.ts, name="pushpin")
         assert process.wait(SOON) == -9
-    door = by_socket(desk)
-    house.loop.run(door.__aenter__())
+    house.join(desk)
     desk.until(lambda: f"{channel}/{said.ts}" in desk.state(id).pins, "pinned")
     assert [event.by for event in desk.events(id, Pinned)] == ["head-of-security"]
-    leave(house, [desk], [door])
 
 
 def doomed() -> subprocess.Popen[str]:
     """Imports what it needs, and waits for its order."""
     command = [sys.executable, "-m", "tests.slack.replica"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def leave(house: House, desks: list[Desk], doors: list[object]) -> None:
-    for door in doors:
-        house.loop.run(door.__aexit__(None, None, None))  # type: ignore[attr-defined]  # what by_socket returns
-    for desk in desks:
-        desk.engine.stop()
-        desk.store.close()
