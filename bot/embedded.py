@@ -29,11 +29,12 @@ from bot.errors import ConfigError, FiredoorError
 from bot.sandbox import workspace
 from bot.sandbox.aws import SimAws
 from bot.sandbox.estate import Estate
-from bot.sandbox.workspace import Channel, Person, Workspace, WorkspaceServer
+from bot.sandbox.workspace import App, Channel, Person, Workspace, WorkspaceServer
 from bot.sandbox.workspace.control import Extra
 from bot.sandbox.workspace.rooms import BOT_USER, Group
 from bot.slack.command import VERBS
 from bot.slack.html import STYLE, to_html
+from bot.slack.manifest import manifest
 from bot.wiring import Bot, Invented
 
 PAGE = Path(workspace.__file__).parent / "page"
@@ -185,7 +186,7 @@ def _workspace(config: Config, clock: SystemClock, siem: Siem, environ: Mapping[
         Group(f"S0{group.upper().replace('_', '')}", group, group.replace("_", " "), _members(config, group))
         for group in sorted(config.people.groups)
     ]
-    slack = Workspace([*insiders, guest, outsider], channels, clock, groups=groups)
+    slack = Workspace([*insiders, guest, outsider], channels, clock, groups=groups, app=App.from_manifest(manifest()))
     extras = {"alert": _sender(siem), "alerts": _shelf(siem), "code": _authenticator(config, siem)}
     extras["begin"] = _begin(config, clock)
     return WorkspaceServer(slack, render=to_html, extras=extras, page=PAGE, environ=environ)

@@ -140,12 +140,13 @@ _WORD = re.compile(
     re.VERBOSE,
 )
 _MENTION = re.compile(r"<([@#!][^|>\s]*)(?:\|[^>]*)?>")
+_LINK = re.compile(r"<((?:https?://|mailto:)[^|>\s]*)(?:\|[^>]*)?>")
 
 
 def _words(text: str) -> list[Word]:
-    """Slack writes a mention as <@U1|name>, and the characters & < > as entities."""
+    """Slack writes a mention as <@U1|name>, a link as <https://x|x>, and the characters & < > as entities."""
     found = []
-    for match in _WORD.finditer(_MENTION.sub(r"\1", text)):
+    for match in _WORD.finditer(_LINK.sub(r"\1", _MENTION.sub(r"\1", text))):
         quoted = match[3] is None
         bare = next(part for part in match.groups() if part is not None)
         found.append(Word(bare.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"), quoted))

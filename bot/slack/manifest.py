@@ -86,7 +86,7 @@ def manifest(url: str = "", name: str = "Firedoor") -> dict[str, Any]:
                     "command": command,
                     "description": meaning,
                     "usage_hint": USAGE,
-                    "should_escape": False,
+                    "should_escape": True,  # else a mention comes as a name that nobody can look up
                     **({"url": request_url} if url else {}),
                 }
                 for command, meaning in COMMANDS.items()

@@ -68,6 +68,7 @@ def test_verbs_that_need_no_more(verb: str) -> None:
         ("role @sre-1 scribe", TakeRole("scribe", "@sre-1")),
         ("role scribe me", TakeRole("scribe")),
         ('task "Rotate the key" <@U0INFRA1> 1h30m', NewTask("Rotate the key", "@U0INFRA1", 90)),
+        ('task "Read <https://x.example/a|x.example>" @sre-1', NewTask("Read https://x.example/a", "@sre-1", None)),
         ("task “Rotate it” me", NewTask("Rotate it", "@me")),
         ("task call 3 customers", NewTask("call 3 customers")),
         ("task T1 done", TaskChange("T1", done=True)),
