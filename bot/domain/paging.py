@@ -144,7 +144,7 @@ def _next_way(turn: Turn, decision: str) -> None:
         way, *others = failed.ways
         key = failed.key.rpartition("/")[0] + "/" + way
         turn.do(replace(failed, id=turn.next_id, key=key, way=way, ways=tuple(others)))
-    turn.do(Post(turn.next_id, turn.now.id, f"page_failed:{failed.way}"))
+    turn.do(Post(turn.next_id, turn.now.id, f"page_failed:{failed.way}:{decision}"))
     if isinstance(failed, Page) and failed.kind is PageKind.ESCALATION and not failed.ways and wanted:
         _hand_over(turn, failed)
 

@@ -54,7 +54,9 @@ def _paged(incident: Incident) -> Iterator[str]:
     for state in incident.pages.values():
         page, did = state.page, {"sent": "", "queued": " (on its way)", "failed": " (did not leave)"}
         if state.state in did:
-            yield f"{page.person} by {page.way} at {clock(page.due)}: {_cause(page)}{did[state.state]}."
+            later = isinstance(page, Notify) and page.due > incident.start  # told ahead of what is due then
+            when = f", due at {clock(page.due)}" if later else f" at {clock(page.due)}"
+            yield f"{page.person} by {page.way}{when}: {_cause(page)}{did[state.state]}."
     yield _next_page(incident)
 
 

@@ -26,7 +26,10 @@ def help_blocks() -> list[Block]:
     where = "In an incident's channel it is about that incident; elsewhere say which: `/inc ack INC-7`."
     return [
         *kit.listing("What /inc understands", lines, len(lines)),
-        kit.context(where, "A verb by itself opens a form. Who may say what is the verb table of people.yaml."),
+        kit.context(
+            where,
+            "A verb that needs more than its name opens a form. Who may say what is the verb table of people.yaml.",
+        ),
     ]
 
 

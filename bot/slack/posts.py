@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bot.domain.incident import Incident
 from bot.domain.record import Notify, Page, Status
-from bot.domain.wording import listed
+from bot.domain.wording import listed, topic_text
 from bot.slack.mrkdwn import plain
 from bot.slack.standing import (
     Crowd,
@@ -218,20 +218,22 @@ def _form(incident: Incident, step: str, crowd: Crowd) -> str:
     until = incident.timers.get(f"form:{step}")
     due = f" by {moment(incident, until)}" if until else ""
     asked = listed([plain(name.replace("_", " "), 60) for name in spec.manual.form]) if spec.manual.form else "a word"
-    how = f"firedoor incident form {plain(incident.id, 40)} {plain(step, 60)}"
+    how = f"/inc form {plain(incident.id, 40)} {plain(step, 60)}"
     return f"{plain(step, 60)} waits for the {group(spec.manual.assignee)}{names}{due}: {asked}. Answer with: {how}"
 
 
-def _page_failed(incident: Incident, way: str, crowd: Crowd) -> str:
-    """Who did not get it, and who was reached by no way at all."""
-    pages = list(incident.pages.values())
-    failed = list(dict.fromkeys(s.page.person for s in pages if s.state == "failed" and s.page.way == way))
-    reached = {_errand(s.page) for s in pages if s.state in ("sent", "queued")}
-    lost = {s.page.person for s in pages if s.state == "failed" and _errand(s.page) not in reached}
-    left = [person for person in failed if person in lost]
-    who = crowd.names(failed) if failed else "somebody"
+def _page_failed(incident: Incident, what: str, crowd: Crowd) -> str:
+    """`what` is `way:decision`. Who did not get it, and whether any way of theirs is left."""
+    way, _, decision = what.partition(":")
+    pages = [state for state in incident.pages.values() if state.state == "failed" and state.page.way == way]
+    failed = [state for state in pages if state.page.id == decision] if decision else pages
+    reached = {_errand(s.page) for s in incident.pages.values() if s.state in ("sent", "queued")}
+    left = list(dict.fromkeys(s.page.person for s in failed if _errand(s.page) not in reached))
+    who = crowd.names(list(dict.fromkeys(s.page.person for s in failed))) if failed else "somebody"
+    told = {plain(topic_text(s.page.topic), 80) for s in failed if isinstance(s.page, Notify)} if decision else set()
+    what = f"notice ({listed(sorted(told))})" if told else "page"
     nobody = f" {crowd.names(left)}: NOT REACHED by any way, call them." if left else " Their next way is being tried."
-    return f"A page by {plain(way, 20)} to {who} did not leave.{nobody}"
+    return f"A {what} by {plain(way, 20)} to {who} did not leave.{nobody}"
 
 
 def _errand(page: Page | Notify) -> str:

@@ -220,7 +220,7 @@ def test_posts() -> None:
     story = begin(FORM, roster={**ROSTER, "incident_commander": (Contact("commander-1", ("slack",)),)})
     assert said(story, "form:impact") == (
         "impact waits for the incident commander (commander-1) by 12:30:00 UTC: customer impact and notes. "
-        "Answer with: firedoor incident form INC-7 impact"
+        "Answer with: /inc form INC-7 impact"
     )
     assert said(story, "nobody_on_call:L2").startswith("NOBODY is on call for L2: the next level is paged at once.")
     assert said(story, "unreachable:L1") == "Nobody of L1 could be reached by any way: the next level is paged at once."
@@ -261,6 +261,13 @@ def test_a_page_that_did_not_leave_names_who_was_not_reached() -> None:
     story.queued.remove(retry)
     story.happen(PageFailed(retry.id, retry.key, "responder-1", "email", "refused"))
     assert "responder-1: NOT REACHED by any way, call them." in said(story, "page_failed:email")
+    notice = next(p for p in story.pages() if isinstance(p, Notify))
+    story.queued.remove(notice)
+    story.happen(PageFailed(notice.id, notice.key, notice.person, "slack", "not_in_channel"))
+    assert said(story, f"page_failed:slack:{notice.id}").startswith(
+        f"A notice (incident opened) by slack to {notice.person} did not leave."
+    )
+    assert said(story, f"page_failed:slack:{pages[0].id}").startswith("A page by slack to responder-1 did not leave.")
 
 
 # Pages ----------------------------------------------------------------------------------------------------------
