@@ -136,7 +136,8 @@ def _angle(inside: str, names: Names) -> str:
     target, _, label = inside.partition("|")
     if target.startswith(("@", "#")):
         shown = label.lstrip("@#") or names.get(target[1:], target[1:])
-        return f'<span class="bk-mention">{target[0]}{_shown(shown)}</span>'
+        what = f' data-channel-id="{_shown(target[1:])}"' if target[0] == "#" else ""
+        return f'<span class="bk-mention"{what}>{target[0]}{_shown(shown)}</span>'
     if target.startswith("!subteam^"):
         group = target.removeprefix("!subteam^")
         return f'<span class="bk-mention">@{_shown(label.lstrip("@") or names.get(group, group))}</span>'

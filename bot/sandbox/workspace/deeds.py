@@ -297,7 +297,7 @@ def home(room: Memory, user: str) -> Json:
 
 def _living(channel: Channel) -> Channel:
     if channel.is_archived:
-        raise ApiError("is_archived")
+        raise ApiError("is_archived", "The channel is archived: nobody can write in it any more.")
     return channel
 
 

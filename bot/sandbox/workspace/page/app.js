@@ -140,7 +140,7 @@ function rail() {
     on: { click: () => join(one.id) } }, make("span", { className: "glyph" }, "+"), make("span", { className: "name" }, one.name)));
   $("apps").replaceChildren(link(HOME, "⌂", `${screen.app.name} home`));
   $("channels").replaceChildren(...open.map((one) => (known.has(one.id)
-    ? link(one.id, one.is_private ? "⚿" : "#", one.name, one.is_archived ? "gone" : "") : offer(one))));
+    ? link(one.id, one.is_private ? "🔒" : "#", one.name, one.is_archived ? "gone" : "") : offer(one))));
   $("directs").replaceChildren(...screen.channels.filter((one) => one.is_im).map((one) => link(one.id, "●", nameOf(one))));
   if (!screen.channels.some((one) => one.is_im)) {
     $("directs").append(make("li", {}, make("button", { type: "button", className: "place", on: { click: direct } },
@@ -156,7 +156,6 @@ function go(id) {
   closeThread();
   rail();
   showRail(false);
-  $("composer").hidden = id === HOME;
   header();
   if (id === HOME) { home(); act("home", {}); return; }
   const here = channel(id);
@@ -168,6 +167,9 @@ function header() {
   const here = channel(place);
   $("room-name").textContent = here ? (here.is_im ? nameOf(here) : `# ${here.name}`) : `${screen.app.name} home`;
   $("room-topic").textContent = here ? [here.is_ext_shared && "Shared with another company", here.topic?.value].filter(Boolean).join(" · ") : "";
+  const closed = here?.is_archived;
+  $("composer").hidden = !here || Boolean(closed);
+  $("closed").hidden = !closed;
   $("members").hidden = !here || here.is_im;
   $("members").textContent = here ? `${here.members.length} members` : "";
   const pins = here ? here.messages.filter((one) => one.pinned) : [];
@@ -209,7 +211,8 @@ function put(into, message, fresh, inThread = false) {
     if (fresh) made.classList.add("fresh");
     into.append(made);
   }
-  if (low) into.scrollTop = into.scrollHeight;
+  const own = fresh && (message.user === screen.me.id || message.visible_to); // what they said, or are told alone
+  if (low || own) into.scrollTop = into.scrollHeight;
 }
 
 function openThread(ts) {
@@ -312,6 +315,12 @@ document.addEventListener("click", (event) => {
   if (control) pressed(control);
   const tool = event.target.closest("[data-do]");
   if (tool) use(tool);
+  const mentioned = event.target.closest("[data-channel-id]");
+  if (mentioned) enter(mentioned.dataset.channelId);
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && event.target.matches("[data-channel-id]")) event.target.click();
 });
 
 document.addEventListener("change", (event) => {
@@ -368,6 +377,11 @@ async function edit(message) {
   }
 }
 
+function enter(id) {
+  if (channel(id)) go(id);
+  else if (screen.joinable.some((one) => one.id === id)) join(id);
+}
+
 async function join(id) {
   const answer = await act("join", { channel: id }, true);
   if (channel(id)) return go(id); // the app let them in meanwhile
@@ -382,17 +396,22 @@ async function direct() {
 
 // Writing ------------------------------------------------------------------------------------------------------------
 
+// "@SRE 1" as Slack sends it. Long names go first, for one can begin another.
+const people = () => screen.people.filter((one) => !one.is_bot && !one.deleted);
+const mentioning = (text) => people().sort((a, b) => b.name.length - a.name.length)
+  .reduce((said, one) => said.replaceAll(`@${one.name}`, `<@${one.id}>`), text);
+
 async function write(field, thread_ts = "") {
   const text = field.value.trim();
   if (!text || !channel(place)) return;
   field.value = "";
   grow(field);
-  const [command, ...rest] = text.split(" ");
+  const [command, ...rest] = mentioning(text).split(" ");
   const where = thread_ts ? { channel: place, thread_ts } : { channel: place };
   let answer;
   if (command in screen.app.commands) answer = await act("command", { ...where, command, text: rest.join(" ") });
   else if (command.startsWith("/")) return toast(`${command} is no command here. There is: ${Object.keys(screen.app.commands).join(", ")}.`, true);
-  else answer = await act("say", { ...where, text });
+  else answer = await act("say", { ...where, text: mentioning(text) });
   if (!answer.ok) field.value = text;
 }
 
@@ -400,14 +419,18 @@ function suggest() {
   const typed = $("text").value;
   const box = $("suggestions");
   const [command, word, ...rest] = typed.split(" ");
+  const [, before, name] = typed.match(/^(.*(?:^|\s))@([^@]*)$/s) || [];
   let found = [];
-  if (typed.startsWith("/") && word === undefined) {
+  if (name !== undefined) {
+    found = people().filter((one) => one.name.toLowerCase().startsWith(name.toLowerCase()) && one.name !== name.trim())
+      .map((one) => [`${before}@${one.name} `, one.profile.title || "", `@${one.name}`]);
+  } else if (typed.startsWith("/") && word === undefined) {
     found = Object.entries(screen.app.commands).filter(([name]) => name.startsWith(command)).map(([name, hint]) => [`${name} `, hint]);
   } else if (command in screen.app.commands && !rest.length) {
     found = words.filter(([name]) => name.startsWith(word)).map(([name, hint]) => [`${command} ${name} `, hint]);
   }
-  box.replaceChildren(...found.map(([value, hint], at) => make("li", { role: "option", id: `s${at}`, "aria-selected": "false", "data-value": value,
-    on: { pointerdown: (event) => { event.preventDefault(); take(value); } } }, make("b", {}, value.trim()), make("span", {}, hint))));
+  box.replaceChildren(...found.map(([value, hint, label = value.trim()], at) => make("li", { role: "option", id: `s${at}`, "aria-selected": "false", "data-value": value,
+    on: { pointerdown: (event) => { event.preventDefault(); take(value); } } }, make("b", {}, label), make("span", {}, hint))));
   box.hidden = !found.length;
   select(-1);
 }
@@ -463,7 +486,7 @@ async function sendAlert() {
   const answer = await extra("alert", { name });
   if (!answer.ok) return toast(answer.why, true);
   const taken = answer.alerts[0];
-  toast(taken ? `The alert was taken: ${taken.incident || "no incident"}, ${taken.status}.` : "The alert was taken and said nothing new.");
+  toast(taken ? `The alert was taken: ${taken.incident || "no incident"}, ${taken.status}.` : "The alert was taken and said nothing new.", false, taken?.incident);
 }
 
 async function code() {
@@ -479,8 +502,11 @@ function trouble() {
     ...faults.map((one) => `${one.name}${one.method && one.method !== "*" ? ` ${one.method}` : ""} ×${one.left}`)].join(" ");
 }
 
-function toast(text, bad = false) {
-  const made = make("div", { className: bad ? "toast bad" : "toast" }, text || "It did not work.");
+function toast(text, bad = false, incident = "") {
+  const made = make("div", { className: bad ? "toast bad" : "toast" }, make("span", {}, text || "It did not work."));
+  const its = (one) => one.name.startsWith(`${incident.toLowerCase()}-`) && !one.is_archived;
+  const look = () => { const found = [...screen.channels, ...screen.joinable].find(its); if (found) { enter(found.id); made.remove(); } };
+  if (incident) made.append(make("button", { type: "button", className: "look", on: { click: look } }, "Look"));
   $("toasts").append(made);
   setTimeout(() => made.remove(), 7000);
 }

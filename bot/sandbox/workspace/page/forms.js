@@ -65,6 +65,7 @@ export function fill(root, screen, ask) {
     }
   }
   for (const input of root.querySelectorAll("input[type=datetime-local][data-initial]")) input.value = local(input.dataset.initial);
+  for (const link of root.querySelectorAll("[data-channel-id]")) Object.assign(link, { role: "link", tabIndex: 0 });
   for (const link of root.querySelectorAll(".bk a")) link.target = "_blank";
 }
 

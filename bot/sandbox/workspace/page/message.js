@@ -52,8 +52,10 @@ export function draw(message, screen, { inThread = false } = {}) {
   if (message.pinned) by.append(make("small", {}, "📌 pinned"));
   const body = make("div", { className: "body" }, by);
   const content = make("div", {});
+  const silent = message.subtype && !/^<@\w+>/.test(message.text); // Slack names whoever did it
   if (message.html) content.innerHTML = message.html;
   else content.textContent = message.text;
+  if (silent) (content.querySelector(".bk-text") || content).prepend(`${person?.name === "firedoor" ? screen.app.name : person?.name || "somebody"} `);
   body.append(content);
   const shared = files(message, screen);
   if (shared) body.append(shared);
