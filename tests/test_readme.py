@@ -12,7 +12,7 @@ from bot.commands import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-GROUPS = ("incident", "quarantine", "actions")  # whose next word is part of the command's name
+GROUPS = ("incident", "quarantine", "actions", "ledger", "slack")  # whose next word is part of the command's name
 
 
 def _typed(page: Path) -> list[str]:

@@ -82,9 +82,11 @@ class SlackChat:
         # No retry handlers: slack_sdk's own would send again after a broken connection, and a post would appear twice.
         self._web = WebClient(token, base_url=base_url, timeout=timeout, retry_handlers=[])
         self._name = name
+        self._every = every
         self._pace = _Pace(name, every, monotonic, sleep)
         self._quota = _Quota(name, monotonic)
         self._directs: dict[str, str] = {}
+        self._ids: dict[str, str] = {}  # channels that are posted to by name
         self._bot: Mapping[str, Any] = {}
 
     def identity(self) -> Mapping[str, Any]:
@@ -94,12 +96,17 @@ class SlackChat:
     def post(self, channel: str, message: ChatMessage, *, thread: str = "", again: bool = False) -> MessageRef:
         if again and (found := self._trace(channel, thread, message.key)):
             return found
-        self._pace.wait(channel)
+        self._pace.wait(self._ids.get(channel, channel))
         try:
-            return self._send(channel, message, thread)
+            posted = self._send(channel, message, thread)
         except Unavailable as error:
-            self._pace.hold(channel, error.retry_after or 0)
+            self._pace.hold(self._ids.get(channel, channel), error.retry_after or 0)
             raise
+        if channel not in self._ids:
+            self._ids[channel] = posted.channel
+            if channel != posted.channel:
+                self._pace.hold(posted.channel, self._every)
+        return posted
 
     def update(self, ref: MessageRef, message: ChatMessage) -> None:
         """One that comes too soon after the last is not kept waiting here: by its turn there may be more to say."""

@@ -418,4 +418,8 @@ def test_the_policy_in_the_docs_is_what_the_actions_say_they_need() -> None:
     policy = (Path(__file__).parents[2] / "docs/vault-policy.hcl").read_text()
     lines = {re.sub(r"\s+", " ", line) for line in policy.splitlines() if line.startswith("path ")}
     needed = {line for action in registry().values() for line in action.permissions.get("vault", ())}
-    assert lines == needed
+    asked_by_the_doctor = {
+        'path "auth/token/lookup-self" { capabilities=["read"] }',
+        'path "sys/capabilities-self" { capabilities=["update"] }',
+    }
+    assert lines == needed | asked_by_the_doctor

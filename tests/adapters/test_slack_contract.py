@@ -257,6 +257,16 @@ def test_posts_are_paced_per_channel_and_pages_are_not(server: WorkspaceServer) 
     chat.direct(LEAD, ChatMessage("p2", "page"))
 
 
+def test_a_channel_has_one_pace_by_name_and_by_id(server: WorkspaceServer) -> None:
+    slept: list[float] = []
+    chat = SlackChat(server.bot_token, base_url=server.api_url, monotonic=lambda: 0.0, sleep=slept.append)
+    name = server.workspace.channels[ROOM].name
+    first = chat.post(name, ChatMessage("card", "the card"))
+    chat.post(first.channel, ChatMessage("fact", "a fact"), thread=first.ts)
+    chat.post(name, ChatMessage("card-2", "another card"))
+    assert slept == [1.0, 2.0]
+
+
 def test_a_page_is_a_direct_message_that_makes_no_mention(server: WorkspaceServer) -> None:
     pager = SlackPager(SlackChat(server.bot_token, base_url=server.api_url))
     hostile = "<!channel> see <https://evil.example|here>"
