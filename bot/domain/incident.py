@@ -375,7 +375,8 @@ def _status(incident: Incident, status: Status, at: datetime) -> Incident:
     if incident.over and not was_over:
         lasts = SURVIVES_RESOLVE if status is not Status.MERGED else ()
         kept = {name: due_at for name, due_at in incident.timers.items() if name.startswith(lasts)}
-        return _cancel(replace(incident, timers=kept, resolved_at=at), f"the incident is {status}", at)
+        why = f"the incident is {str(status).replace('_', ' ')}"
+        return _cancel(replace(incident, timers=kept, resolved_at=at), why, at)
     if was_over and not incident.over:
         return _reopened(incident, at)
     return incident

@@ -30,7 +30,11 @@ function files(message, screen) {
     const link = make("a", { href: address, target: "_blank", rel: "noopener" }, file.title);
     const shown = make("div", { className: "filed" }, link, make("small", { className: "small" }, ` ${file.name}, ${file.size} bytes`));
     if (file.mimetype.startsWith("image/")) shown.append(make("img", { src: address, alt: file.title }));
-    else if (file.mimetype.startsWith("text/") && file.size < 200000) {
+    else if (file.name.endsWith(".svg") && file.size < 1000000) { // as a picture, where nothing in it can run
+      const picture = make("img", { alt: file.title });
+      fetch(address).then((answer) => answer.text()).then((text) => { picture.src = `data:image/svg+xml,${encodeURIComponent(text)}`; });
+      shown.append(picture);
+    } else if (file.mimetype.startsWith("text/") && file.size < 200000) {
       const preview = make("pre");
       fetch(address).then((answer) => answer.text()).then((text) => { preview.textContent = text.slice(0, 1500); });
       shown.append(preview);
