@@ -27,7 +27,6 @@ T = TypeVar("T")
 Job = Callable[[Responder], Any]
 
 BATCH = 256
-BESIDE_URGENT = 32  # ordinary jobs that an urgent one shares its commit with
 TRIES = 8  # of one job against other writers
 KNOWN = 4_000  # streams kept folded
 
@@ -112,8 +111,7 @@ class Writer:
                         return
                     self._lock.wait()
                 batch = [self._urgent.popleft() for _ in range(min(BATCH, len(self._urgent)))]
-                room = min(BATCH - len(batch), BESIDE_URGENT) if batch else BATCH
-                batch += [self._ordinary.popleft() for _ in range(min(room, len(self._ordinary)))]
+                batch += [self._ordinary.popleft() for _ in range(min(BATCH - len(batch), len(self._ordinary)))]
             if wanted := [queued for queued in batch if queued.future.set_running_or_notify_cancel()]:
                 self._commit(wanted)
 
