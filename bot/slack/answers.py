@@ -10,6 +10,7 @@ from bot.config.people import COMMANDER, People
 from bot.domain.incident import Incident
 from bot.domain.record import Entry
 from bot.domain.timeline import narrate
+from bot.domain.wording import listed
 from bot.slack import blockkit as kit
 from bot.slack.blockkit import Block
 from bot.slack.command import VERBS
@@ -66,13 +67,10 @@ def postmortem_due(incident: Incident, *, erased: bool) -> str:
     return f"{incident.id} has no postmortem yet: it is drafted when the incident is resolved."
 
 
-def drill_text(names: Sequence[str], *, sandbox: bool) -> str:
+def drill_text(names: Sequence[str]) -> str:
     """Plain. A drill plays in a process of its own, against simulated systems: nothing here is touched."""
-    chosen = names[0] if names else ""
-    command = f"firedoor drill {chosen}".strip()
-    known = f" Drills: {', '.join(names)}." if names else ""
-    here = " This workspace is a sandbox: send an alert from its page to practise right here." if sandbox else ""
-    return f"A drill runs on the command line, in virtual time and on simulated systems: {command}.{known}{here}"
+    known = listed([f"/inc drill {name}" for name in names]) or "none is there; see drills/"
+    return f"A drill plays a whole incident in seconds, on simulated systems: {known}. At a terminal: firedoor drill"
 
 
 def role_text(templates: Path, role: str) -> str:

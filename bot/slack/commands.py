@@ -22,6 +22,7 @@ from bot.slack import answers, fields, modals
 from bot.slack.approvals import CODE_BLOCK, PROVE, code_form
 from bot.slack.command import VERBS, Command, Mistake, parse
 from bot.slack.door import Body, Door, Visit, tried
+from bot.slack.drills import play
 from bot.slack.modals import Memo, Scene
 from bot.slack.orders import WRONG_CODE, Orders
 from bot.slack.people import SLACK_FAILURES
@@ -39,6 +40,7 @@ WAIT = modals.message("One moment", ["One moment ..."])
 class Commands:
     def __init__(self, app: AsyncApp, door: Door, orders: Orders) -> None:
         self._door, self._orders, self._world = door, orders, door.engine.world
+        self._drilling = asyncio.Lock()  # one at a time: a drill wants a processor for a second or two
         for name in NAMES:
             app.command(name)(self.inc)
         app.shortcut(CREATE)(self.create)
@@ -197,9 +199,7 @@ class Commands:
                 blocks = answers.on_call_blocks(door.people, self._world.ports.clock.now(), state)
                 await door.tell(visit, "Who is on call", blocks)
             case "drill":
-                names = sorted(file.stem for file in self._world.templates.parent.glob("drills/*.yaml"))
-                sandbox = door.config.settings.mode == "sandbox"
-                await door.tell(visit, answers.drill_text(names, sandbox=sandbox))
+                await self._drill(visit, look.what)
             case "timeline" if state:
                 entries = await door.entries(state.id)
                 await door.tell(visit, f"Timeline of {state.id}", answers.timeline_blocks(state, entries))
@@ -217,6 +217,19 @@ class Commands:
                     await door.tell(visit, f"The postmortem of {state.id} is in your messages with Firedoor.")
             case "why" if state:
                 await door.tell(visit, why(state, look.what))
+
+    async def _drill(self, visit: Visit, name: str) -> None:
+        folder = self._world.templates.parent
+        names = sorted(file.stem for file in folder.glob("drills/*.yaml"))
+        if name not in names:
+            await self._door.tell(visit, answers.drill_text(names))
+            return
+        await self._door.tell(visit, f"The drill {name} plays, on simulated systems: its report comes to your messages")
+        async with self._drilling:
+            played = await play(name, folder)
+        if played.report:
+            await self._files(visit, ChatFile(f"drill-{name}.html", f"Report of {name}", self._bytes(played.report)))
+        await self._door.tell(visit, played.score)
 
     def _bytes(self, text: str) -> bytes:
         return self._door.redactor.text(text).encode()
