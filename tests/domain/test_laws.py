@@ -434,6 +434,7 @@ def lives(moves: int, examples: int) -> Callable[[Callable[[Random, int], None]]
     return decorate
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)  # shrinking a failure takes a while
 @lives(moves=40, examples=80)
 def test_any_life(random: Random, moves: int) -> None:
