@@ -55,13 +55,13 @@ def test_it_does_not_start_beside_a_real_token(config: Config, tmp_path: Path, t
         pytest.raises(ConfigError, match="real Slack workspace"),
         sandbox(config, EXAMPLE, tmp_path, environ={"ANY_NAME": token}),
     ):
-        pass
+        pytest.fail("it started")
     (tmp_path / "token").write_text(token)
     assert config.settings.slack
     slack = replace(config.settings.slack, bot_token=SecretRef("file", "token"))
     named = replace(config, settings=replace(config.settings, slack=slack))
     with pytest.raises(ConfigError, match="file:token"), sandbox(named, tmp_path, tmp_path / "data", environ={}):
-        pass
+        pytest.fail("it started")
 
 
 def test_the_record_is_new_unless_it_is_kept_and_nobody_elses_file_is_touched(config: Config, tmp_path: Path) -> None:
@@ -77,6 +77,6 @@ def test_the_record_is_new_unless_it_is_kept_and_nobody_elses_file_is_touched(co
 def test_one_sandbox_to_a_folder(config: Config, tmp_path: Path) -> None:
     with sandbox(config, EXAMPLE, tmp_path, environ={}) as embedded, closing(embedded.bot.store):
         with pytest.raises(ConfigError, match="another sandbox"), sandbox(config, EXAMPLE, tmp_path, environ={}):
-            pass
+            pytest.fail("it started")
         with sandbox(config, EXAMPLE, tmp_path / "other", environ={}) as second:
             second.bot.store.close()

@@ -50,7 +50,7 @@ class Action(ABC):
     def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:
         """Reads the state back: Done with the grade and what was read, or None where it is not (or no longer) so."""
 
-    def repeatable(self, params: Mapping[str, Any]) -> bool:  # noqa: ARG002 - for those who depend on it
+    def repeatable(self, params: Mapping[str, Any]) -> bool:
         """Whether a stage that may have been performed already (its performer died) may be performed again under its
         key. Where not, such a decision is settled Unknown and put to a human."""
         return True

@@ -62,7 +62,7 @@ class Standby(OfInstance):
     def state(self, params: Mapping[str, Any], account: AwsAccount) -> list[str]:
         return list(account.scaling.membership(params["instance"]) or ("", ""))
 
-    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:  # noqa: ARG002
+    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
         group, lifecycle = self.state(params, account)
         if group and lifecycle not in _OUT:  # AWS refuses a second time
             account.scaling.enter_standby(group, params["instance"], replace=params["replace"])
@@ -72,7 +72,7 @@ class Standby(OfInstance):
         self,
         params: Mapping[str, Any],
         account: AwsAccount,
-        kept: Mapping[str, Any],  # noqa: ARG002
+        kept: Mapping[str, Any],
     ) -> Mapping[str, Any] | None:
         group, lifecycle = self.state(params, account)
         return {"instance": params["instance"], "group": group, "lifecycle": lifecycle} if lifecycle in _OUT else None

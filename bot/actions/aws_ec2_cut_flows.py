@@ -70,7 +70,7 @@ class CutFlows(OfInstance):
     def state(self, params: Mapping[str, Any], account: AwsAccount) -> dict[str, str]:
         return dict(account.ec2.network_acls(params["instance"]))
 
-    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:  # noqa: ARG002
+    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
         closed = account.ec2.closed_acl(self.instance(params, account).vpc)
         for subnet in self.state(params, account):
             account.ec2.set_network_acl(subnet, closed)
@@ -80,7 +80,7 @@ class CutFlows(OfInstance):
         self,
         params: Mapping[str, Any],
         account: AwsAccount,
-        kept: Mapping[str, Any],  # noqa: ARG002
+        kept: Mapping[str, Any],
     ) -> Mapping[str, Any] | None:
         held = self.state(params, account)
         acls = sorted(set(held.values()))

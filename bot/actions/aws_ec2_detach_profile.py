@@ -38,7 +38,7 @@ class DetachProfile(OfInstance):
     def state(self, params: Mapping[str, Any], account: AwsAccount) -> str:
         return account.ec2.profile(params["instance"])
 
-    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:  # noqa: ARG002
+    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
         account.ec2.set_profile(params["instance"], "")
         return {}
 
@@ -46,7 +46,7 @@ class DetachProfile(OfInstance):
         self,
         params: Mapping[str, Any],
         account: AwsAccount,
-        kept: Mapping[str, Any],  # noqa: ARG002
+        kept: Mapping[str, Any],
     ) -> Mapping[str, Any] | None:
         if self.state(params, account):
             return None

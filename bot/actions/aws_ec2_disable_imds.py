@@ -30,7 +30,7 @@ class DisableImds(OfInstance):
     def state(self, params: Mapping[str, Any], account: AwsAccount) -> bool:
         return account.ec2.metadata(params["instance"])[0]
 
-    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:  # noqa: ARG002
+    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
         account.ec2.set_metadata(params["instance"], False)
         return {}
 
@@ -38,7 +38,7 @@ class DisableImds(OfInstance):
         self,
         params: Mapping[str, Any],
         account: AwsAccount,
-        kept: Mapping[str, Any],  # noqa: ARG002
+        kept: Mapping[str, Any],
     ) -> Mapping[str, Any] | None:
         if account.ec2.metadata(params["instance"]) != (False, True):
             return None

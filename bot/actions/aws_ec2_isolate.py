@@ -56,7 +56,7 @@ class Isolate(Action):
         params: Mapping[str, Any],
         ports: Ports,
         *,
-        key: str,  # noqa: ARG002 - repeatable
+        key: str,
         so_far: Mapping[str, Any] | None = None,
     ) -> Outcome:
         if why := aws.protected(ports, f"ec2-instance:{params['instance']}"):
@@ -88,7 +88,7 @@ class Isolate(Action):
         ports: Ports,
         *,
         undo: Mapping[str, Any],
-        key: str,  # noqa: ARG002 - repeatable
+        key: str,
     ) -> Outcome:
         account = aws.account(params, ports)
         instance = aws.find_instance(params, account)

@@ -38,7 +38,7 @@ class Preserve(OfInstance):
     def state(self, params: Mapping[str, Any], account: AwsAccount) -> list[Any]:
         return list(account.ec2.preservation(params["instance"]))
 
-    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:  # noqa: ARG002
+    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
         account.ec2.set_preservation(params["instance"], *_KEPT)
         return {}
 
@@ -46,7 +46,7 @@ class Preserve(OfInstance):
         self,
         params: Mapping[str, Any],
         account: AwsAccount,
-        kept: Mapping[str, Any],  # noqa: ARG002
+        kept: Mapping[str, Any],
     ) -> Mapping[str, Any] | None:
         if account.ec2.preservation(params["instance"]) != _KEPT:
             return None

@@ -69,7 +69,7 @@ class ShareSnapshot(Switch):
         other = params["share_with"]
         return {each: other in account.ec2.snapshot_shares(each) for each in _taken(params, account)}
 
-    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:  # noqa: ARG002
+    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
         for each in _taken(params, account):
             account.ec2.share_snapshot(each, params["share_with"], True)
             if params["lock_days"]:
@@ -80,7 +80,7 @@ class ShareSnapshot(Switch):
         self,
         params: Mapping[str, Any],
         account: AwsAccount,
-        kept: Mapping[str, Any],  # noqa: ARG002
+        kept: Mapping[str, Any],
     ) -> Mapping[str, Any] | None:
         shared = self.state(params, account)
         locked = sum(account.ec2.snapshot_locked(each) for each in shared) if params["lock_days"] else 0

@@ -75,7 +75,7 @@ class StopService(Switch):
         found = account.containers.service(params["cluster"], params["service"])
         return found.desired if found else None
 
-    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:  # noqa: ARG002
+    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
         account.containers.set_desired(params["cluster"], params["service"], 0)
         return {}
 
@@ -83,7 +83,7 @@ class StopService(Switch):
         self,
         params: Mapping[str, Any],
         account: AwsAccount,
-        kept: Mapping[str, Any],  # noqa: ARG002
+        kept: Mapping[str, Any],
     ) -> Mapping[str, Any] | None:
         found = account.containers.service(params["cluster"], params["service"])
         if found is None or found.desired or found.live:

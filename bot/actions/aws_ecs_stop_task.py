@@ -85,7 +85,7 @@ class StopTask(Switch):
         self,
         params: Mapping[str, Any],
         account: AwsAccount,
-        kept: Mapping[str, Any],  # noqa: ARG002
+        kept: Mapping[str, Any],
     ) -> Mapping[str, Any] | None:
         found = account.containers.task(params["cluster"], params["task"])
         if found is None or found.desired or found.live:

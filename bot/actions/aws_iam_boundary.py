@@ -43,7 +43,7 @@ class Boundary(OfRole):
         role = account.iam.get_role(self.name(params))
         return role.boundary if role else ""
 
-    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:  # noqa: ARG002
+    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
         account.iam.set_boundary(self.name(params), params["policy"])
         return {}
 
@@ -51,7 +51,7 @@ class Boundary(OfRole):
         self,
         params: Mapping[str, Any],
         account: AwsAccount,
-        kept: Mapping[str, Any],  # noqa: ARG002
+        kept: Mapping[str, Any],
     ) -> Mapping[str, Any] | None:
         bound = self.state(params, account) == params["policy"]
         return {"role": params["role"], "boundary": params["policy"]} if bound else None

@@ -30,7 +30,7 @@ class DeleteConsole(OfUser):
     def state(self, params: Mapping[str, Any], account: AwsAccount) -> bool:
         return account.iam.has_console(params["user"])
 
-    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:  # noqa: ARG002
+    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
         account.iam.delete_console(params["user"])
         return {}
 
@@ -38,6 +38,6 @@ class DeleteConsole(OfUser):
         self,
         params: Mapping[str, Any],
         account: AwsAccount,
-        kept: Mapping[str, Any],  # noqa: ARG002
+        kept: Mapping[str, Any],
     ) -> Mapping[str, Any] | None:
         return None if self.state(params, account) else {"user": params["user"], "console": "no password"}

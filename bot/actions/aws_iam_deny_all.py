@@ -72,7 +72,7 @@ class DenyAll(Action):
         params: Mapping[str, Any],
         ports: Ports,
         *,
-        key: str,  # noqa: ARG002 - attaching again changes nothing
+        key: str,
         so_far: Mapping[str, Any] | None = None,
     ) -> Outcome:
         if why := aws.protected(ports, params["agent"], params["principal"], params.get("user", "")):
@@ -99,7 +99,7 @@ class DenyAll(Action):
         ports: Ports,
         *,
         undo: Mapping[str, Any],
-        key: str,  # noqa: ARG002 - repeatable
+        key: str,
     ) -> Outcome:
         principal = _Principal(params, ports)
         if undo["attached"]:

@@ -60,7 +60,7 @@ class DisableKey(Action):
         params: Mapping[str, Any],
         ports: Ports,
         *,
-        key: str,  # noqa: ARG002 - repeatable
+        key: str,
         so_far: Mapping[str, Any] | None = None,
     ) -> Outcome:
         id, users = params["key"], ", ".join(params["users"])
@@ -95,7 +95,7 @@ class DisableKey(Action):
         ports: Ports,
         *,
         undo: Mapping[str, Any],
-        key: str,  # noqa: ARG002 - repeatable
+        key: str,
     ) -> Outcome:
         found = _find(params, ports)
         if found is None:

@@ -83,7 +83,7 @@ class RevokeSession(OfRole):
             (each for each in self._statements(params, account) if _names(each, self._id(params, account))), None
         )
 
-    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:  # noqa: ARG002
+    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
         cutoff = (account.iam.server_time() + _MARGIN).strftime(STAMP)
         self._put(params, account, deny_older(cutoff, self._id(params, account)))
         return {"cutoff": cutoff}

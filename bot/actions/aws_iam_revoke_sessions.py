@@ -42,7 +42,7 @@ class RevokeSessions(Action):
         params: Mapping[str, Any],
         ports: Ports,
         *,
-        key: str,  # noqa: ARG002 - the policy overwrites itself
+        key: str,
         so_far: Mapping[str, Any] | None = None,
     ) -> Outcome:
         arn, account, now = params["role"], aws.account(params, ports), ports.clock.now()
@@ -86,7 +86,7 @@ class RevokeSessions(Action):
         ports: Ports,
         *,
         undo: Mapping[str, Any],
-        key: str,  # noqa: ARG002 - repeatable
+        key: str,
     ) -> Outcome:
         name, iam, before = aws.role_name(params["role"]), aws.account(params, ports).iam, undo["before"]
         if iam.get_role(name) is None:

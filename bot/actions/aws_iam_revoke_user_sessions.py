@@ -33,7 +33,7 @@ class RevokeUserSessions(OfUser):
     def state(self, params: Mapping[str, Any], account: AwsAccount) -> Mapping[str, Any] | None:
         return account.iam.get_user_policy(params["user"], POLICY)
 
-    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:  # noqa: ARG002
+    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
         cutoff = (account.iam.server_time() + _MARGIN).strftime(STAMP)
         document = {"Version": "2012-10-17", "Statement": [deny_older(cutoff)]}
         account.iam.put_user_policy(params["user"], POLICY, document)

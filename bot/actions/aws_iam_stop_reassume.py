@@ -39,7 +39,7 @@ class StopReassume(OfRole):
     def state(self, params: Mapping[str, Any], account: AwsAccount) -> Mapping[str, Any]:
         return _trust(params, account)
 
-    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:  # noqa: ARG002
+    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
         account.iam.set_trust(self.name(params), _NOBODY)
         return {}
 
@@ -47,7 +47,7 @@ class StopReassume(OfRole):
         self,
         params: Mapping[str, Any],
         account: AwsAccount,
-        kept: Mapping[str, Any],  # noqa: ARG002
+        kept: Mapping[str, Any],
     ) -> Mapping[str, Any] | None:
         trust = _trust(params, account)
         return {"role": params["role"], "trusts": "nobody"} if trust and trusts_nobody(trust) else None

@@ -72,7 +72,7 @@ class StopFunction(Switch):
     def state(self, params: Mapping[str, Any], account: AwsAccount) -> int | None:
         return account.functions.concurrency(params["function"])
 
-    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:  # noqa: ARG002
+    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
         account.functions.set_concurrency(params["function"], 0)
         return {}
 
@@ -80,7 +80,7 @@ class StopFunction(Switch):
         self,
         params: Mapping[str, Any],
         account: AwsAccount,
-        kept: Mapping[str, Any],  # noqa: ARG002
+        kept: Mapping[str, Any],
     ) -> Mapping[str, Any] | None:
         found = account.functions.function(params["function"])
         if found is None or self.state(params, account) != 0:

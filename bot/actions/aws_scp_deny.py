@@ -70,7 +70,7 @@ class DenyByOrganization(Switch):
     def name(self, params: Mapping[str, Any]) -> str:
         return f"account {params['account']}"
 
-    def absent(self, params: Mapping[str, Any], account: AwsAccount) -> Done | Failed | None:  # noqa: ARG002
+    def absent(self, params: Mapping[str, Any], account: AwsAccount) -> Done | Failed | None:
         return None
 
     def unwanted(self, params: Mapping[str, Any], account: AwsAccount) -> Done | Failed | None:
@@ -88,7 +88,7 @@ class DenyByOrganization(Switch):
         held = account.organization.policy(params["policy"])
         return held is not None and params["account"] in held.targets
 
-    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:  # noqa: ARG002
+    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
         wanted, held = _document(params["principals"]), account.organization.policy(params["policy"])
         if held is None or held.document != wanted:
             id = account.organization.put_policy(params["policy"], wanted)
@@ -102,7 +102,7 @@ class DenyByOrganization(Switch):
         self,
         params: Mapping[str, Any],
         account: AwsAccount,
-        kept: Mapping[str, Any],  # noqa: ARG002
+        kept: Mapping[str, Any],
     ) -> Mapping[str, Any] | None:
         held, arns = account.organization.policy(params["policy"]), params["principals"]
         if held is None or params["account"] not in held.targets:

@@ -66,7 +66,7 @@ class DenySecret(Switch):
         sid = _statement(params)["Sid"]
         return next((each for each in _statements(params, account) if each.get("Sid") == sid), None)
 
-    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:  # noqa: ARG002
+    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
         _put(params, account, _statement(params))
         return {}
 
@@ -74,7 +74,7 @@ class DenySecret(Switch):
         self,
         params: Mapping[str, Any],
         account: AwsAccount,
-        kept: Mapping[str, Any],  # noqa: ARG002
+        kept: Mapping[str, Any],
     ) -> Mapping[str, Any] | None:
         statement = self.state(params, account)
         if statement is None or statement.get("Principal") not in ("*", {"AWS": "*"}):

@@ -47,7 +47,7 @@ class Switch(Action):
         """Puts it back to `before` and reads it back; returns why it is not as it was, or ''."""
         raise NotImplementedError(f"{self.id} cannot be undone")
 
-    def unwanted(self, params: Mapping[str, Any], account: AwsAccount) -> Done | Failed | None:  # noqa: ARG002 - for the few
+    def unwanted(self, params: Mapping[str, Any], account: AwsAccount) -> Done | Failed | None:
         """Why it is refused, or not needed, at the start; a release does not ask this."""
         return None
 
@@ -81,7 +81,7 @@ class Switch(Action):
         ports: Ports,
         *,
         undo: Mapping[str, Any],
-        key: str,  # noqa: ARG002 - repeatable
+        key: str,
     ) -> Outcome:
         account = aws.account(params, ports)
         if absent := self.absent(params, account):

@@ -72,7 +72,7 @@ irreversible: true
         ports: Ports,
         *,
         key: str,
-        so_far: Mapping[str, Any] | None = None,  # noqa: ARG002 - there is one stage only
+        so_far: Mapping[str, Any] | None = None,
     ) -> Outcome:
         """One stage. Again: what is the same is stored once, and the new manifest stands beside the old."""
         if ports.evidence is None:
@@ -106,7 +106,7 @@ irreversible: true
         }
         return Done(Grade.CONFIG, evidence)
 
-    def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:  # noqa: ARG002 - it needs the address
+    def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:
         """None: what was stored is checked by its manifest, whose address is in the record and not in the params."""
         return None
 

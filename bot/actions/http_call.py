@@ -46,7 +46,7 @@ irreversible: true
     best_grade = Grade.UNVERIFIED
     undoable = False
 
-    def targets(self, params: Mapping[str, Any], agent: Agent | None) -> tuple[Target, ...]:  # noqa: ARG002 - no agent's
+    def targets(self, params: Mapping[str, Any], agent: Agent | None) -> tuple[Target, ...]:
         if not params["path"].startswith("/"):
             raise ValueError(f"path {params['path']!r} must begin with /: the host is the connection's")
         return (Target(f"endpoint:{params['connection']}", dict(params), params["connection"]),)
@@ -57,7 +57,7 @@ irreversible: true
         ports: Ports,
         *,
         key: str,
-        so_far: Mapping[str, Any] | None = None,  # noqa: ARG002 - there is one stage only
+        so_far: Mapping[str, Any] | None = None,
     ) -> Outcome:
         endpoint = connected(ports.endpoints, params["connection"])
         method, path = _method(params), params["path"]
@@ -80,7 +80,7 @@ irreversible: true
     def repeatable(self, params: Mapping[str, Any]) -> bool:
         return bool(params.get("idempotent")) or _method(params) in _IDEMPOTENT
 
-    def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:  # noqa: ARG002 - there is nothing to read
+    def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:
         """None: what a call did is not to be read back; a GET step of its own can look."""
         return None
 

@@ -85,7 +85,7 @@ class RevokeAgent(Action):
         params: Mapping[str, Any],
         ports: Ports,
         *,
-        key: str,  # noqa: ARG002 - every call here can be repeated, none needs a trace
+        key: str,
         so_far: Mapping[str, Any] | None = None,
     ) -> Outcome:
         who, vault = _identity(params), connected(ports.vaults, params["connection"])
@@ -109,7 +109,7 @@ class RevokeAgent(Action):
         ports: Ports,
         *,
         undo: Mapping[str, Any],
-        key: str,  # noqa: ARG002 - repeatable
+        key: str,
     ) -> Outcome:
         who, vault = _identity(params), connected(ports.vaults, params["connection"])
         entity = vault.read_entity(who.entity_id) if who.entity_id else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -184,7 +183,10 @@ def attachments(
     picture = timeline_svg(incident, entries)
     papers = [render(kind, incident, entries, read, world.templates) for kind in sorted(incident.documents)]
     report = report_html(incident, entries, papers, scores(measures(incident, entries)), "", picture, read)
-    clean: Callable[[str], bytes] = lambda text: world.redactor.text(text).encode()  # noqa: E731
+
+    def clean(text: str) -> bytes:
+        return world.redactor.text(text).encode()
+
     return (
         ChatFile(f"{incident.id}-timeline.svg", f"{incident.id}: what happened when", clean(picture)),
         ChatFile(f"{incident.id}-report.html", f"{incident.id}: report", clean(report)),

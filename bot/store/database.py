@@ -110,7 +110,7 @@ class Database(ABC):
             self.engine.dispose()
             connection = self.connect()
             connection.driver_connection.execute(statement)  # type: ignore[union-attr]  # as above
-        except BaseException:
+        except BaseException:  # whatever it was, the pool gets its connection back
             connection.close()
             raise
         return connection
@@ -125,7 +125,7 @@ class Database(ABC):
             yield raw
             with self.translated(committing=True):
                 raw.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # the caller's own errors too: nothing of theirs is committed
             self._roll_back(connection)
             raise
         finally:
@@ -186,7 +186,7 @@ class Sqlite(Database):
             try:
                 _write_ahead(raw)
                 raw.execute("PRAGMA synchronous = FULL")
-            except BaseException:
+            except BaseException:  # an interrupt too must not leave the file open
                 raw.close()
                 raise
         return raw

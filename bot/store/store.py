@@ -69,7 +69,7 @@ class Store:
         try:
             with database.translated():
                 schema.prepare(database, {"install": install, "mode": mode}, read_only=read_only)
-        except BaseException:
+        except BaseException:  # an interrupt too must not leave connections behind
             database.close()
             raise
         return cls(database, identity, clock, read_only=read_only, virtual=virtual)

@@ -414,7 +414,7 @@ def live(random: Random, moves: int) -> None:
         life.replay()
         life.end()
         life.replay()
-    except Exception as error:
+    except Exception as error:  # any failure is told with the life that led to it, and goes on
         error.add_note("\n".join(f"{e.stream}/{e.version} {e.at} {e.event}" for e in life.entries()))
         raise
 

@@ -257,7 +257,7 @@ def test_guests_and_strangers_are_told_why_not(desk: Desk) -> None:
     desk.hears(STRANGER, "does not know you")
     desk.inc(STRANGER, "akc")
     desk.hears(STRANGER, "Did you mean /inc ack?")
-    assert desk.engine.submit(lambda r: len(r.tx.streams("incident"))).result(30) == 0  # type: ignore[arg-type, return-value]
+    assert desk.engine.submit(lambda r: len(r.tx.streams("incident"))).result(30) == 0  # type: ignore[arg-type, return-value]  # a job that reads
 
 
 def test_a_form_that_showed_another_severity_is_not_believed(desk: Desk) -> None:

@@ -6,6 +6,7 @@ Run as a program it is imported once and then forks a process for each line of J
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -154,11 +155,9 @@ def _insist(say: Callable[[], Any]) -> Any:
 
 def _until(desk: Desk, true: Callable[[Incident], object]) -> None:
     while True:
-        try:
+        with contextlib.suppress(Unavailable):  # the store may be away; what is waited for comes all the same
             if true(desk.incident()):
                 return
-        except Unavailable:
-            pass
         time.sleep(0.02)
 
 

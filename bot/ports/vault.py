@@ -1,0 +1,72 @@
+"""HashiCorp Vault and OpenBao, as the actions see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    id: str
+    ttl: int  # seconds left
+    expire_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    id: str
+    name: str
+    disabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VaultToken:
+    accessor: str
+    entity_id: str
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class KvValue:
+    data: Mapping[str, Any]
+    version: int
+
+
+class Vault(Protocol):
+    """HashiCorp Vault or OpenBao, one namespace."""
+
+    def list_leases(self, prefix: str) -> tuple[str, ...]:
+        """Full lease ids under a prefix, sub-prefixes walked; () where there are none (Vault says 404)."""
+
+    def lookup_lease(self, lease_id: str) -> Lease | None:
+        """None where Vault says 400 `invalid lease`: it is gone."""
+
+    def revoke_lease(self, lease_id: str) -> None:
+        """Synchronous; a missing lease succeeds too."""
+
+    def read_entity(self, entity_id: str) -> Entity | None: ...
+
+    def set_entity_disabled(self, entity_id: str, disabled: bool) -> None: ...
+
+    def list_secret_ids(self, approle: str) -> tuple[str, ...]:
+        """Accessors of the role's secret ids; () where there are none."""
+
+    def destroy_secret_id(self, approle: str, accessor: str) -> None: ...
+
+    def list_token_accessors(self) -> tuple[str, ...]: ...
+
+    def lookup_accessor(self, accessor: str) -> VaultToken | None: ...
+
+    def revoke_accessor(self, accessor: str) -> None:
+        """Kills the token and its child tree at once; its leases are only queued. An unknown one succeeds."""
+
+    def irrevocable_leases(self) -> int: ...
+
+    def read_kv(self, path: str) -> KvValue | None:
+        """KV v2. `path` is `mount/key...`."""
+
+    def write_kv(self, path: str, data: Mapping[str, Any], cas: int) -> int:
+        """Returns the new version. A wrong `cas` raises Rejected(retryable=True)."""
