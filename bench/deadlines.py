@@ -28,7 +28,8 @@ from bench.serving import fresh, serving, until
 from bot.actions import registry
 from bot.config import load
 from bot.domain.alert import Sev
-from bot.domain.record import Page, PageSent, Post, PostFailed
+from bot.domain.decisions import Page, Post
+from bot.domain.events import PageSent, PostFailed
 from bot.domain.redaction import Redactor
 from bot.engine.intake import declare
 from bot.engine.responder import Responder

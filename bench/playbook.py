@@ -26,8 +26,8 @@ from bot.actions import registry
 from bot.adapters.clock import SystemClock
 from bot.config import load
 from bot.domain.alert import Alert, Severity
+from bot.domain.events import ActionSettled
 from bot.domain.incident import Incident
-from bot.domain.record import ActionSettled
 from bot.domain.redaction import Redactor
 from bot.engine.engine import Engine
 from bot.engine.intake import receive

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bot.commands.command import Command, Exit
 from bot.config import EXAMPLE, load
-from bot.domain.record import TextRef
+from bot.domain.events import TextRef
 from bot.drill.scenario import load_scenario
 from bot.slack.blocks import SlackVoice
 from bot.slack.gallery import Piece, page, pieces

@@ -11,10 +11,12 @@ from bot.commands.command import Command, Exit, with_config, with_json
 from bot.commands.records import Records, records
 from bot.commands.terminal import as_json, block, heading, moment, say, table
 from bot.domain.approval import missing
+from bot.domain.decisions import Page
+from bot.domain.events import AlertReceived, AlertsCounted, Opened, PageFailed, PageSent, Verb
 from bot.domain.incident import Incident, StepRun, is_held, next_deadline
 from bot.domain.measures import pages_sent
 from bot.domain.outcome import Done, Failed, Pending
-from bot.domain.record import AlertReceived, AlertsCounted, Entry, Opened, Page, PageFailed, PageSent, Verb
+from bot.domain.record import Entry
 from bot.domain.timeline import narrate
 from bot.domain.why import QUESTIONS
 from bot.domain.why import why as answer

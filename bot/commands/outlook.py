@@ -17,11 +17,12 @@ from bot.config.people import People
 from bot.domain.alert import Alert
 from bot.domain.approval import missing
 from bot.domain.classification import UNCLASSIFIED
+from bot.domain.decisions import PlanStep
+from bot.domain.events import Opened, Pins
 from bot.domain.expression import ExpressionError, holds
 from bot.domain.incident import Frozen, Incident, StepStatus, apply, approval_rule
 from bot.domain.placement import severity_of
 from bot.domain.playbook import Playbook, Rung, Step, Trigger
-from bot.domain.record import Opened, Pins, PlanStep
 from bot.domain.response import plan
 from bot.domain.source import SourceRules
 from bot.domain.view import agent_names, alert_names

@@ -11,8 +11,9 @@ from bot.adapters.clock import SystemClock
 from bot.config import Config, load
 from bot.domain import containment
 from bot.domain.containment import Target
+from bot.domain.events import Opened, TextRef
 from bot.domain.incident import Incident, fold
-from bot.domain.record import Entry, Opened, TextRef
+from bot.domain.record import Entry
 from bot.engine.rulebook import Rulebook
 from bot.errors import Refused
 from bot.store import Store, Transaction

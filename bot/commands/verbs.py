@@ -11,7 +11,7 @@ from bot.commands.server import tell, with_server
 from bot.commands.terminal import as_json, say
 from bot.domain.alert import Sev
 from bot.domain.conversation import ROLES
-from bot.domain.record import Status
+from bot.domain.events import Status
 
 INCIDENTS = "/v1/incidents"
 Fields = Callable[[Namespace], dict[str, Any]]

@@ -18,9 +18,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from bot.documents.facts import Facts, facts
 from bot.documents.markdown import Markdown, code, escape, flowing, plain
+from bot.domain.events import TextRef
 from bot.domain.incident import Incident
 from bot.domain.measures import Measure
-from bot.domain.record import Entry, TextRef
+from bot.domain.record import Entry
 from bot.domain.timeline import Line
 from bot.domain.wording import clock, span
 from bot.errors import ConfigError

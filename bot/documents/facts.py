@@ -10,26 +10,22 @@ from typing import Any
 from bot.domain.approval import Approval, ApprovalState
 from bot.domain.calls import Call
 from bot.domain.containment import holds
-from bot.domain.incident import Incident, StepRun, StepStatus, is_held
-from bot.domain.measures import NOTIFY, Measures, Verdict, measures
-from bot.domain.outcome import Done, Failed, Grade, Outcome, Skipped, Unknown
-from bot.domain.record import (
+from bot.domain.decisions import Notify, Page, PageKind, PlaceHold, RunAction
+from bot.domain.events import (
     Absorbed,
     ActionSettled,
     AlertReceived,
     ApprovalGiven,
     ApprovalRefused,
-    Entry,
-    Notify,
-    Page,
     PageFailed,
-    PageKind,
     PageSent,
-    PlaceHold,
-    RunAction,
     SeverityChanged,
     Verb,
 )
+from bot.domain.incident import Incident, StepRun, StepStatus, is_held
+from bot.domain.measures import NOTIFY, Measures, Verdict, measures
+from bot.domain.outcome import Done, Failed, Grade, Outcome, Skipped, Unknown
+from bot.domain.record import Entry
 from bot.domain.timeline import Line, narrate
 from bot.domain.wording import evidence_text, listed, reason_text, topic_text
 

@@ -30,20 +30,20 @@ from bot.documents.drawing import (
     width_of,
 )
 from bot.documents.facts import Asked, Facts, Proof, Reached, facts
-from bot.domain.incident import Incident
-from bot.domain.measures import Measure, Verdict
-from bot.domain.record import (
+from bot.domain.events import (
     Acknowledged,
     AlertReceived,
     AlertsCounted,
     DeadlinePassed,
     DocumentDrafted,
-    Entry,
     Overridden,
     Released,
     StatusChanged,
     Unacknowledged,
 )
+from bot.domain.incident import Incident
+from bot.domain.measures import Measure, Verdict
+from bot.domain.record import Entry
 from bot.domain.wording import span, times
 
 WIDTH = 1240

@@ -11,9 +11,10 @@ from markdown_it import MarkdownIt
 from bot.documents import ERASED, Document
 from bot.documents.facts import Facts, Proof, facts
 from bot.documents.markdown import plain
+from bot.domain.events import TextRef
 from bot.domain.incident import Incident
 from bot.domain.measures import Measures, Verdict
-from bot.domain.record import Entry, TextRef
+from bot.domain.record import Entry
 from bot.domain.timeline import Line
 from bot.domain.wording import clock, listed, span
 

@@ -6,7 +6,7 @@ from math import isfinite
 
 from bot.domain import approval as approvals
 from bot.domain import conversation
-from bot.domain.record import (
+from bot.domain.events import (
     Acknowledged,
     ActionSettled,
     ApprovalGiven,

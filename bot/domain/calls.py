@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
+from bot.domain.decisions import PlannedCall, RunAction
+from bot.domain.events import Verb
 from bot.domain.outcome import Done, Failed, Outcome, Pending, Skipped, Unknown
 from bot.domain.playbook import Retry
-from bot.domain.record import PlannedCall, RunAction, Verb
 
 MAX_WAIT = timedelta(seconds=30)  # between two tries of a system that does not answer
 

@@ -23,20 +23,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from bot.domain.calls import Call
+from bot.domain.decisions import Decision, PlannedCall, RunAction
+from bot.domain.events import ActionSettled, DeadlinePassed, Event, Hold, HoldPlaced, HoldReleased, Verb
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Skipped, Unknown
 from bot.domain.playbook import Retry
-from bot.domain.record import (
-    ActionSettled,
-    DeadlinePassed,
-    Decision,
-    Event,
-    Hold,
-    HoldPlaced,
-    HoldReleased,
-    PlannedCall,
-    RunAction,
-    Verb,
-)
 from bot.errors import Refused
 
 

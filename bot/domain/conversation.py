@@ -10,16 +10,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from bot.domain.alert import Sev
+from bot.domain.decisions import Notify, Page, PageKind
 from bot.domain.escalation import reached
-from bot.domain.record import (
+from bot.domain.events import (
     Absorbed,
     Escalated,
     Event,
     MadePrivate,
     Merged,
-    Notify,
-    Page,
-    PageKind,
     PinChanged,
     Pinned,
     ReminderSnoozed,

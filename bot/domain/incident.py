@@ -15,10 +15,24 @@ from bot.domain.admission import admit
 from bot.domain.approval import Approval, ApprovalState
 from bot.domain.calls import Call
 from bot.domain.containment import Containment, verdict
+from bot.domain.decisions import (
+    AskApproval,
+    AskPermit,
+    Decision,
+    DraftDocument,
+    Invite,
+    Notify,
+    OpenChannel,
+    Page,
+    PlaceHold,
+    PlanStep,
+    Post,
+    ReleaseHold,
+    RunAction,
+    Withdraw,
+)
 from bot.domain.escalation import next_moment, reached
-from bot.domain.outcome import Done, Failed, Grade, Outcome, Skipped, Unknown
-from bot.domain.playbook import ApprovalRule, OnTimeout
-from bot.domain.record import (
+from bot.domain.events import (
     Acknowledged,
     ActionSettled,
     AgentResolved,
@@ -26,46 +40,34 @@ from bot.domain.record import (
     AlertsCounted,
     ApprovalGiven,
     ApprovalRefused,
-    AskApproval,
-    AskPermit,
     ChannelFailed,
     ChannelOpened,
     DeadlinePassed,
-    Decision,
     Deferred,
     DocumentDrafted,
-    DraftDocument,
-    Entry,
     Event,
     FormSubmitted,
-    Invite,
     Invited,
     Linked,
     Merged,
-    Notify,
-    OpenChannel,
     Opened,
     Overridden,
-    Page,
     PageFailed,
     PageSent,
     Permitted,
-    PlaceHold,
-    PlanStep,
-    Post,
     Posted,
     PostFailed,
     Released,
-    ReleaseHold,
     RosterResolved,
-    RunAction,
     Started,
     Status,
     StatusChanged,
     Unacknowledged,
     Verb,
-    Withdraw,
 )
+from bot.domain.outcome import Done, Failed, Grade, Outcome, Skipped, Unknown
+from bot.domain.playbook import ApprovalRule, OnTimeout
+from bot.domain.record import Entry
 from bot.domain.state import SETTLED, SURVIVES_RESOLVE, Frozen, Incident, PageState, StepRun, StepStatus, is_held
 from bot.domain.state import timed as _timer
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from bot.domain.decisions import Notify
+from bot.domain.events import PageSent
 from bot.domain.incident import Incident
-from bot.domain.record import Entry, Notify, PageSent
+from bot.domain.record import Entry
 
 DETECT = timedelta(minutes=5)
 NOTIFY = timedelta(minutes=60)

@@ -8,25 +8,21 @@ from datetime import datetime
 from typing import assert_never
 
 from bot.domain.approval import ApprovalState
+from bot.domain.decisions import Notify, Page, PageKind, Post, Withdraw
 from bot.domain.escalation import Contact, Reached, reached
-from bot.domain.incident import Incident, StepStatus, is_held
-from bot.domain.playbook import OnError, OnTimeout
-from bot.domain.record import (
+from bot.domain.events import (
     DeadlinePassed,
     Deferred,
     Escalated,
-    Notify,
     Opened,
-    Page,
     PageFailed,
-    PageKind,
-    Post,
     PostFailed,
     StatusChanged,
     Summoned,
     Unacknowledged,
-    Withdraw,
 )
+from bot.domain.incident import Incident, StepStatus, is_held
+from bot.domain.playbook import OnError, OnTimeout
 from bot.domain.turn import Turn
 
 PAGE_ESCALATE = "page.escalate"  # the engine's own on_failure call

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from bot.domain.alert import Alert, Sev, Severity
-from bot.domain.record import Opened
+from bot.domain.events import Opened
 from bot.domain.source import SourceRules
 
 LEVELS: Mapping[Severity, Sev] = MappingProxyType(

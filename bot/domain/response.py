@@ -11,21 +11,24 @@ from typing import Any, cast
 
 from bot.domain.approval import ApprovalState, fingerprint
 from bot.domain.containment import Containment
-from bot.domain.expression import ExpressionError, evaluate, render
-from bot.domain.incident import Incident, StepRun, StepStatus, apply, is_held
-from bot.domain.paging import PAGE_ESCALATE, notify, page_people
-from bot.domain.playbook import Call as PlaybookCall
-from bot.domain.playbook import OnError, Rung, Step, Target
-from bot.domain.record import (
-    Absorbed,
-    Acknowledged,
-    AgentResolved,
+from bot.domain.decisions import (
     AskApproval,
     AskPermit,
-    DeadlinePassed,
     Decision,
     DraftDocument,
     EndPermit,
+    PlaceHold,
+    PlannedCall,
+    PlanStep,
+    Post,
+    ReleaseHold,
+    RunAction,
+)
+from bot.domain.events import (
+    Absorbed,
+    Acknowledged,
+    AgentResolved,
+    DeadlinePassed,
     Escalated,
     Event,
     Hold,
@@ -33,14 +36,8 @@ from bot.domain.record import (
     Merged,
     Overridden,
     Pinned,
-    PlaceHold,
-    PlannedCall,
-    PlanStep,
-    Post,
     Released,
-    ReleaseHold,
     RoleTaken,
-    RunAction,
     Silenced,
     Status,
     StatusChanged,
@@ -51,6 +48,11 @@ from bot.domain.record import (
     UpdateGiven,
     Verb,
 )
+from bot.domain.expression import ExpressionError, evaluate, render
+from bot.domain.incident import Incident, StepRun, StepStatus, apply, is_held
+from bot.domain.paging import PAGE_ESCALATE, notify, page_people
+from bot.domain.playbook import Call as PlaybookCall
+from bot.domain.playbook import OnError, Rung, Step, Target
 from bot.domain.room import keep_room, open_channel
 from bot.domain.state import PSEUDO, SATISFIED
 from bot.domain.turn import Turn

@@ -6,20 +6,18 @@ import re
 from collections.abc import Iterator
 
 from bot.domain.approval import ApprovalState
-from bot.domain.incident import Incident, facts_of_announcement, facts_of_card
-from bot.domain.record import (
+from bot.domain.decisions import Invite, OpenChannel, Post
+from bot.domain.events import (
     ChannelFailed,
     ChannelOpened,
     DocumentDrafted,
     Event,
-    Invite,
-    OpenChannel,
     Opened,
-    Post,
     Posted,
     Status,
     StatusChanged,
 )
+from bot.domain.incident import Incident, facts_of_announcement, facts_of_card
 from bot.domain.turn import Turn
 
 NAME_MAX = 80  # Slack's

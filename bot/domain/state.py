@@ -13,9 +13,10 @@ from bot.domain.alert import Alert, Sev
 from bot.domain.approval import Approval, ApprovalState
 from bot.domain.calls import Call
 from bot.domain.containment import Containment
+from bot.domain.decisions import Notify, Page
 from bot.domain.escalation import Contact, Matrix, Roster
+from bot.domain.events import Opened, Status, TextRef
 from bot.domain.playbook import Catalogue, Playbook, Step
-from bot.domain.record import Notify, Opened, Page, Status, TextRef
 from bot.domain.runbook import Runbook
 from bot.errors import Refused
 

@@ -12,9 +12,27 @@ from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
 from bot.domain.alert import Alert, Sev
+from bot.domain.decisions import (
+    AskApproval,
+    AskPermit,
+    Decision,
+    DraftDocument,
+    EndPermit,
+    Invite,
+    Notify,
+    OpenChannel,
+    Page,
+    PageKind,
+    PlaceHold,
+    PlannedCall,
+    PlanStep,
+    Post,
+    ReleaseHold,
+    RunAction,
+    Withdraw,
+)
 from bot.domain.escalation import Roster
-from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown
-from bot.domain.record import (
+from bot.domain.events import (
     Absorbed,
     Acknowledged,
     ActionSettled,
@@ -23,52 +41,35 @@ from bot.domain.record import (
     AlertsCounted,
     ApprovalGiven,
     ApprovalRefused,
-    AskApproval,
-    AskPermit,
     ChannelFailed,
     ChannelOpened,
     DeadlinePassed,
-    Decision,
     Deferred,
     DocumentDrafted,
-    DraftDocument,
-    EndPermit,
-    Entry,
     Erased,
     Escalated,
     Event,
     FormSubmitted,
     HoldPlaced,
     HoldReleased,
-    Invite,
     Invited,
     Linked,
     MadePrivate,
     Merged,
     NoteAdded,
-    Notify,
-    OpenChannel,
     Opened,
     Overridden,
-    Page,
     PageFailed,
-    PageKind,
     PageSent,
     Permitted,
     PinChanged,
     Pinned,
-    PlaceHold,
-    PlannedCall,
-    PlanStep,
-    Post,
     Posted,
     PostFailed,
     Released,
-    ReleaseHold,
     ReminderSnoozed,
     RoleTaken,
     RosterResolved,
-    RunAction,
     SeverityChanged,
     Silenced,
     Started,
@@ -81,8 +82,9 @@ from bot.domain.record import (
     Unacknowledged,
     UpdateGiven,
     Verb,
-    Withdraw,
 )
+from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown
+from bot.domain.record import Entry
 from bot.domain.wording import clock, evidence_text, listed, reason_text, span, times, topic_text
 
 Weight = Literal["info", "good", "bad", "decision"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from bot.domain.decisions import Decision
+from bot.domain.events import Event
 from bot.domain.incident import Incident, take
-from bot.domain.record import Decision, Event
 
 
 class Turn:

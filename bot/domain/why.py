@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 from bot.domain.calls import Call
 from bot.domain.containment import Containment, holds
+from bot.domain.decisions import Notify, Page, PageKind
 from bot.domain.escalation import reached
+from bot.domain.events import Verb
 from bot.domain.incident import Incident, StepRun, StepStatus, is_held
 from bot.domain.outcome import Done, Failed, Grade, Pending, Skipped, Unknown
-from bot.domain.record import Notify, Page, PageKind, Verb
 from bot.domain.wording import clock, listed, reason_text, times, topic_text
 from bot.errors import Refused
 

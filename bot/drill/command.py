@@ -14,9 +14,9 @@ from bot.documents import Document, ReadText, render
 from bot.documents.markdown import flowing
 from bot.documents.picture import timeline_svg
 from bot.documents.report import report_html
+from bot.domain.events import TextRef
 from bot.domain.incident import Incident
 from bot.domain.measures import Verdict
-from bot.domain.record import TextRef
 from bot.domain.timeline import Line
 from bot.drill.rehearsal import Rehearsal
 from bot.drill.scenario import Scenario, load_scenario

@@ -14,8 +14,9 @@ from functools import partial
 
 from bot.config import Config
 from bot.domain.alert import AlertText
+from bot.domain.events import Status
 from bot.domain.incident import Incident
-from bot.domain.record import Entry, Status
+from bot.domain.record import Entry
 from bot.domain.redaction import redact, redact_text
 from bot.domain.timeline import Line, narrate
 from bot.drill.scenario import Finding, Move, Scenario

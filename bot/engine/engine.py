@@ -14,8 +14,9 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
+from bot.domain.events import Opened
 from bot.domain.incident import Incident, fold
-from bot.domain.record import Entry, Opened
+from bot.domain.record import Entry
 from bot.engine.intake import tell_repeats
 from bot.engine.operators import Operators
 from bot.engine.performer import Performer

@@ -12,9 +12,9 @@ from bot.config.settings import Settings
 from bot.domain.agent import Agent
 from bot.domain.alert import Alert, AlertText, Sev
 from bot.domain.classification import UNCLASSIFIED
+from bot.domain.events import AlertReceived, AlertsCounted, Opened, Timers
 from bot.domain.incident import Incident
 from bot.domain.placement import key_of, severity_of
-from bot.domain.record import AlertReceived, AlertsCounted, Opened, Timers
 from bot.domain.source import SourceRules
 from bot.engine.responder import Responder
 from bot.engine.rulebook import Choice, Rulebook

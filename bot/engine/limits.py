@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from bot.domain.decisions import AskPermit
 from bot.domain.incident import Incident, is_held
-from bot.domain.record import AskPermit
 
 if TYPE_CHECKING:
     from bot.engine.responder import Responder

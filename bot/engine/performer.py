@@ -18,28 +18,20 @@ from typing import Any, assert_never, cast
 
 from bot.actions import Action
 from bot.documents import render
-from bot.domain.incident import Incident
-from bot.domain.outcome import Done, Failed, Outcome, Pending, Skipped, Unknown
-from bot.domain.record import (
-    AskApproval,
+from bot.domain.decisions import AskApproval, DraftDocument, Invite, Notify, OpenChannel, Page, Post, Queued, RunAction
+from bot.domain.events import (
     ChannelFailed,
     DocumentDrafted,
-    DraftDocument,
     Event,
-    Invite,
-    Notify,
-    OpenChannel,
-    Page,
     PageFailed,
     PageSent,
-    Post,
     Posted,
     PostFailed,
-    Queued,
-    RunAction,
     TextRef,
     Verb,
 )
+from bot.domain.incident import Incident
+from bot.domain.outcome import Done, Failed, Outcome, Pending, Skipped, Unknown
 from bot.engine.breaker import Breaker
 from bot.engine.crash import point
 from bot.engine.responder import Responder

@@ -14,20 +14,24 @@ from typing import cast
 from bot.domain import containment, response
 from bot.domain import incident as incidents
 from bot.domain.containment import Target
-from bot.domain.incident import Frozen, Incident, StepStatus
-from bot.domain.outcome import Outcome, Skipped
-from bot.domain.placement import key_of_opened
-from bot.domain.record import (
+from bot.domain.decisions import (
+    AskPermit,
+    Decision,
+    EndPermit,
+    PlaceHold,
+    PlanStep,
+    Queued,
+    ReleaseHold,
+    RunAction,
+    Withdraw,
+)
+from bot.domain.events import (
     Absorbed,
     ActionSettled,
     AgentResolved,
     ApprovalGiven,
-    AskPermit,
     DeadlinePassed,
-    Decision,
     Deferred,
-    EndPermit,
-    Entry,
     Event,
     HoldPlaced,
     HoldReleased,
@@ -35,16 +39,14 @@ from bot.domain.record import (
     Opened,
     PageSent,
     Permitted,
-    PlaceHold,
-    PlanStep,
-    Queued,
-    ReleaseHold,
     RosterResolved,
-    RunAction,
     StatusChanged,
     Verb,
-    Withdraw,
 )
+from bot.domain.incident import Frozen, Incident, StepStatus
+from bot.domain.outcome import Outcome, Skipped
+from bot.domain.placement import key_of_opened
+from bot.domain.record import Entry
 from bot.engine.limits import answer
 from bot.engine.world import World
 from bot.errors import Conflict, RecordBroken, Refused

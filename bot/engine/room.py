@@ -9,9 +9,11 @@ from typing import Any, cast
 from bot.documents import render
 from bot.documents.picture import timeline_svg
 from bot.documents.report import report_html, scores
+from bot.domain.decisions import AskApproval, Invite, OpenChannel, Post
+from bot.domain.events import ChannelOpened, Invited
 from bot.domain.incident import Incident
 from bot.domain.measures import measures
-from bot.domain.record import AskApproval, ChannelOpened, Entry, Invite, Invited, OpenChannel, Post
+from bot.domain.record import Entry
 from bot.engine.world import Blocks, ReadText, Said, World
 from bot.errors import Rejected, SystemFailure, Unavailable
 from bot.ports import Chat, ChatFile, ChatMessage, MessageRef

@@ -17,10 +17,10 @@ from bot.domain.agent import Agent
 from bot.domain.alert import Alert, AlertText
 from bot.domain.classification import UNCLASSIFIED, classify
 from bot.domain.escalation import Level, Matrix
+from bot.domain.events import Pins
 from bot.domain.expression import ExpressionError, holds
 from bot.domain.incident import Frozen
 from bot.domain.playbook import Playbook, Trigger
-from bot.domain.record import Pins
 from bot.domain.runbook import Runbook
 from bot.domain.view import agent_names, alert_names
 from bot.domain.wording import listed

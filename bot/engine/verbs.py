@@ -17,9 +17,7 @@ from bot.domain.alert import Sev
 from bot.domain.approval import Approval, ApprovalState
 from bot.domain.containment import Containment
 from bot.domain.conversation import SILENCE_AT_MOST, next_task
-from bot.domain.incident import Incident, admit
-from bot.domain.playbook import Manual
-from bot.domain.record import (
+from bot.domain.events import (
     Acknowledged,
     ApprovalGiven,
     ApprovalRefused,
@@ -46,6 +44,8 @@ from bot.domain.record import (
     Unacknowledged,
     UpdateGiven,
 )
+from bot.domain.incident import Incident, admit
+from bot.domain.playbook import Manual
 from bot.engine.intake import declare as open_declared
 from bot.engine.responder import Responder, no_such_incident
 from bot.engine.world import World

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bot.actions import Action
 from bot.config import Config, resolve
 from bot.domain.approval import Approval
+from bot.domain.decisions import Notify, Page
+from bot.domain.events import TextRef
 from bot.domain.incident import Incident
-from bot.domain.record import Notify, Page, TextRef
 from bot.domain.redaction import Redactor
 from bot.errors import Rejected
 from bot.ports import Ports

@@ -12,8 +12,8 @@ from typing import Any
 
 from bot.config.people import People
 from bot.domain.approval import Approval
+from bot.domain.decisions import Notify, Page
 from bot.domain.incident import Incident
-from bot.domain.record import Notify, Page
 from bot.domain.wording import listed, span
 from bot.engine.world import ReadText, Said
 from bot.slack import blockkit as kit

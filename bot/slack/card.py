@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from bot.domain.containment import Containment
+from bot.domain.events import Status
 from bot.domain.incident import Incident, StepRun, StepStatus
-from bot.domain.record import Status
 from bot.domain.wording import span
 from bot.engine.world import ReadText, Said
 from bot.errors import RecordBroken

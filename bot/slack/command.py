@@ -16,7 +16,7 @@ from datetime import timedelta
 
 from bot.domain.alert import Sev
 from bot.domain.conversation import SILENCE_AT_MOST
-from bot.domain.record import Status
+from bot.domain.events import Status
 from bot.slack.mrkdwn import plain
 from bot.slack.said import (
     Decide,

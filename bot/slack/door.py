@@ -13,8 +13,9 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
+from bot.domain.events import TextRef
 from bot.domain.incident import Incident
-from bot.domain.record import Entry, TextRef
+from bot.domain.record import Entry
 from bot.domain.redaction import Json
 from bot.engine.engine import Engine
 from bot.engine.responder import Responder, no_such_incident

@@ -13,8 +13,10 @@ from typing import Any
 
 from bot.config.people import People
 from bot.domain.approval import ApprovalState
+from bot.domain.decisions import Notify, Page, Post
+from bot.domain.events import Status, TextRef
 from bot.domain.incident import Frozen, Incident, fold
-from bot.domain.record import Entry, Notify, Page, Post, Status, TextRef
+from bot.domain.record import Entry
 from bot.domain.state import Pin, Task, Update
 from bot.engine.world import ReadText, Said, Voice
 from bot.slack import answers, modals

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from slack_bolt.async_app import AsyncAck, AsyncApp
 
 from bot.config.people import People
+from bot.domain.decisions import Page
 from bot.domain.incident import Incident
-from bot.domain.record import Page
 from bot.domain.state import Task
 from bot.errors import FiredoorError, Refused
 from bot.slack import blockkit as kit

@@ -14,9 +14,9 @@ from bot.config.reading import suggestion
 from bot.domain.alert import Sev
 from bot.domain.approval import Approval, ApprovalState
 from bot.domain.conversation import ROLES, SILENCE_AT_MOST
+from bot.domain.events import Status
 from bot.domain.incident import Incident, StepStatus
 from bot.domain.playbook import Manual
-from bot.domain.record import Status
 from bot.domain.state import TRANSITIONS
 from bot.domain.wording import listed
 from bot.slack import blockkit as kit

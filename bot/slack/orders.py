@@ -11,8 +11,8 @@ from bot.config.people import People
 from bot.config.reading import suggestion
 from bot.domain.approval import ApprovalState
 from bot.domain.conversation import ROLES
+from bot.domain.events import Status
 from bot.domain.incident import Incident
-from bot.domain.record import Status
 from bot.engine import verbs
 from bot.engine.proof import TOTP, Proof, codes_of, prove
 from bot.engine.responder import Responder

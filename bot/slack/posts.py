@@ -5,8 +5,9 @@ A post may leave late. It says what happened, and what has changed since.
 
 from __future__ import annotations
 
+from bot.domain.decisions import Notify, Page
+from bot.domain.events import Status
 from bot.domain.incident import Incident
-from bot.domain.record import Notify, Page, Status
 from bot.domain.wording import listed, topic_text
 from bot.slack.mrkdwn import plain
 from bot.slack.standing import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from bot.domain.approval import ApprovalState
+from bot.domain.decisions import Notify, Page, PageKind
 from bot.domain.incident import Incident, StepRun
-from bot.domain.record import Notify, Page, PageKind
 from bot.domain.wording import listed
 from bot.slack.mrkdwn import plain
 from bot.slack.standing import WHY_MAX, level_name, moment, since_opening, spoken, still_missing

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bot.domain.classification import quieting
+from bot.domain.events import Status, TextRef
 from bot.domain.incident import Incident
-from bot.domain.record import Status, TextRef
 from bot.engine.world import ReadText, Said
 from bot.errors import RecordBroken
 from bot.slack import blockkit as kit

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bot.domain.alert import Sev
-from bot.domain.record import Status
+from bot.domain.events import Status
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from bot.config.people import COMMANDER, People
 from bot.domain.approval import Approval, ApprovalState, missing
 from bot.domain.calls import Call
 from bot.domain.containment import Containment, holds
+from bot.domain.decisions import Page
 from bot.domain.incident import Incident, StepRun, StepStatus, is_held
 from bot.domain.outcome import Done, Failed, Grade, Pending, Skipped, Unknown
 from bot.domain.playbook import Rung
-from bot.domain.record import Page
 from bot.domain.wording import evidence_text, listed, span
 from bot.slack.mrkdwn import plain
 

@@ -10,7 +10,7 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from bot.domain.record import TextRef
+from bot.domain.events import TextRef
 from bot.errors import RecordBroken
 from bot.store import tables
 from bot.store.session import Session

@@ -14,8 +14,10 @@ from cattrs import BaseValidationError, Converter
 from cattrs.errors import ForbiddenExtraKeysError
 from cattrs.strategies import configure_tagged_union
 
+from bot.domain.decisions import Decision, Queued
+from bot.domain.events import Event
 from bot.domain.outcome import Outcome
-from bot.domain.record import SCHEMA, Decision, Event, Queued
+from bot.domain.record import SCHEMA
 from bot.errors import FutureEntry, RecordBroken
 
 TAG = "_type"

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from bot.domain.record import RULES, SCHEMA, Decision, Entry, Event
+from bot.domain.decisions import Decision
+from bot.domain.events import Event
+from bot.domain.record import RULES, SCHEMA, Entry
 from bot.errors import Conflict, FutureEntry, RecordBroken
 from bot.store import codec, seal, tables
 from bot.store.database import as_list

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from bot.domain.record import Queued
+from bot.domain.decisions import Queued
 from bot.store import codec, tables
 from bot.store.database import Row, as_list
 from bot.store.session import Session, maybe_moment, micros, moment

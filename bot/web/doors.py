@@ -24,8 +24,8 @@ from bot.config import SecretRef, resolve
 from bot.config.reading import duration
 from bot.domain.alert import Sev
 from bot.domain.approval import ApprovalState
+from bot.domain.events import Status
 from bot.domain.incident import Incident
-from bot.domain.record import Status
 from bot.engine import verbs
 from bot.engine.engine import Engine
 from bot.engine.proof import LOCK, TOTP, Proof, codes_of, prove

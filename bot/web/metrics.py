@@ -24,8 +24,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from bot.domain.events import PageFailed, PageSent
 from bot.domain.incident import Incident
-from bot.domain.record import PageFailed, PageSent
 from bot.engine.engine import Engine
 from bot.engine.responder import Effects
 from bot.errors import FiredoorError

@@ -14,7 +14,7 @@ from bot import wiring
 from bot.adapters.clock import SystemClock
 from bot.commands import main
 from bot.config import load
-from bot.domain.record import Acknowledged
+from bot.domain.events import Acknowledged
 from bot.store import StreamRow
 from tests.cli.conftest import Desk
 

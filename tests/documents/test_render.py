@@ -10,8 +10,7 @@ from markdown_it import MarkdownIt
 from bot.documents import Document, render
 from bot.documents.facts import Asked, Decided, Proof, Reached, facts
 from bot.domain.alert import Resource, Sev
-from bot.domain.outcome import Done, Failed, Grade, Pending
-from bot.domain.record import (
+from bot.domain.events import (
     Acknowledged,
     NoteAdded,
     RoleTaken,
@@ -21,6 +20,7 @@ from bot.domain.record import (
     TextRef,
     UpdateGiven,
 )
+from bot.domain.outcome import Done, Failed, Grade, Pending
 from bot.errors import ConfigError
 from tests.domain.incidents import (
     AGENT,

@@ -9,9 +9,9 @@ import pytest
 from bot.documents import Document, render
 from bot.documents.picture import timeline_svg
 from bot.documents.report import report_html, scores
+from bot.domain.events import NoteAdded, TextRef
 from bot.domain.measures import measures
 from bot.domain.outcome import Failed
-from bot.domain.record import NoteAdded, TextRef
 from tests.domain.incidents import ALERT, HOSTILE, STORIES, Story, begin, contained, partial
 
 TEMPLATES = Path(__file__).parents[2] / "templates"

@@ -14,48 +14,50 @@ from typing import Any
 from bot.domain import containment
 from bot.domain.agent import Agent
 from bot.domain.containment import Containment
+from bot.domain.decisions import (
+    AskApproval,
+    AskPermit,
+    Decision,
+    DraftDocument,
+    EndPermit,
+    Invite,
+    Notify,
+    OpenChannel,
+    Page,
+    PageKind,
+    PlaceHold,
+    Post,
+    ReleaseHold,
+    RunAction,
+    Withdraw,
+)
 from bot.domain.escalation import Matrix
+from bot.domain.events import (
+    Absorbed,
+    ActionSettled,
+    ChannelOpened,
+    DeadlinePassed,
+    Deferred,
+    DocumentDrafted,
+    Event,
+    HoldPlaced,
+    HoldReleased,
+    Invited,
+    Merged,
+    PageFailed,
+    PageSent,
+    Permitted,
+    Posted,
+    Released,
+    SeverityChanged,
+    TextRef,
+    Verb,
+)
 from bot.domain.expression import Expression, Literal, Template
 from bot.domain.incident import Frozen, Incident, StepStatus, admit, due, fold, is_held, next_deadline
 from bot.domain.outcome import Done, Outcome, Pending, Skipped
 from bot.domain.playbook import Call, Playbook, Step, Target
-from bot.domain.record import (
-    Absorbed,
-    ActionSettled,
-    AskApproval,
-    AskPermit,
-    ChannelOpened,
-    DeadlinePassed,
-    Decision,
-    Deferred,
-    DocumentDrafted,
-    DraftDocument,
-    EndPermit,
-    Entry,
-    Event,
-    HoldPlaced,
-    HoldReleased,
-    Invite,
-    Invited,
-    Merged,
-    Notify,
-    OpenChannel,
-    Page,
-    PageFailed,
-    PageKind,
-    PageSent,
-    Permitted,
-    PlaceHold,
-    Post,
-    Posted,
-    Released,
-    ReleaseHold,
-    RunAction,
-    SeverityChanged,
-    TextRef,
-    Verb,
-    Withdraw,
-)
+from bot.domain.record import Entry
 from bot.domain.response import advance
 from bot.domain.runbook import Runbook
 from bot.errors import Refused

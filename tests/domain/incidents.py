@@ -14,44 +14,46 @@ from typing import Any
 from bot.domain import containment
 from bot.domain.agent import Agent, VaultIdentity
 from bot.domain.alert import Alert, Resource, Sev, Severity
+from bot.domain.decisions import (
+    AskApproval,
+    AskPermit,
+    Decision,
+    DraftDocument,
+    Notify,
+    Page,
+    PlaceHold,
+    Post,
+    ReleaseHold,
+    RunAction,
+)
 from bot.domain.escalation import Contact, Level, Matrix
-from bot.domain.expression import Compare, Item, Literal, Name, Template
-from bot.domain.incident import Frozen, Incident, admit, due, fold, next_deadline
-from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending
-from bot.domain.playbook import ApprovalRule, Call, OnTimeout, Playbook, Retry, Step, Target
-from bot.domain.record import (
+from bot.domain.events import (
     Acknowledged,
     ActionSettled,
     AlertsCounted,
     ApprovalGiven,
     ApprovalRefused,
-    AskApproval,
-    AskPermit,
-    Decision,
     Deferred,
     DocumentDrafted,
-    DraftDocument,
-    Entry,
     Event,
     HoldPlaced,
     HoldReleased,
     NoteAdded,
-    Notify,
     Opened,
     Overridden,
-    Page,
     PageSent,
     Permitted,
     Pins,
-    PlaceHold,
-    Post,
     Posted,
-    ReleaseHold,
-    RunAction,
     Status,
     StatusChanged,
     TextRef,
 )
+from bot.domain.expression import Compare, Item, Literal, Name, Template
+from bot.domain.incident import Frozen, Incident, admit, due, fold, next_deadline
+from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending
+from bot.domain.playbook import ApprovalRule, Call, OnTimeout, Playbook, Retry, Step, Target
+from bot.domain.record import Entry
 from bot.domain.response import advance
 from bot.domain.runbook import Phase, Runbook
 

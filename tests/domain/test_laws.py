@@ -16,12 +16,9 @@ from hypothesis import strategies as st
 from bot.domain.alert import Resource, Sev, Severity
 from bot.domain.approval import ApprovalState, fingerprint
 from bot.domain.conversation import next_task
+from bot.domain.decisions import AskApproval, AskPermit, DraftDocument, Notify, Page, Post, RunAction
 from bot.domain.escalation import Contact, Matrix, next_moment, reached
-from bot.domain.expression import Expression, ListOf, Literal, Name
-from bot.domain.incident import StepStatus, admit, due, next_deadline
-from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown
-from bot.domain.playbook import ApprovalRule, Concurrency, Manual, OnError, OnTimeout, Playbook, Retry, Rung, Step
-from bot.domain.record import (
+from bot.domain.events import (
     Absorbed,
     Acknowledged,
     ActionSettled,
@@ -29,30 +26,22 @@ from bot.domain.record import (
     AlertReceived,
     ApprovalGiven,
     ApprovalRefused,
-    AskApproval,
-    AskPermit,
-    DraftDocument,
-    Entry,
     Escalated,
     Event,
     FormSubmitted,
     MadePrivate,
     Merged,
     NoteAdded,
-    Notify,
     Overridden,
-    Page,
     PageFailed,
     PageSent,
     PinChanged,
     Pinned,
-    Post,
     PostFailed,
     Released,
     ReminderSnoozed,
     RoleTaken,
     RosterResolved,
-    RunAction,
     SeverityChanged,
     Silenced,
     Status,
@@ -66,6 +55,11 @@ from bot.domain.record import (
     UpdateGiven,
     Verb,
 )
+from bot.domain.expression import Expression, ListOf, Literal, Name
+from bot.domain.incident import StepStatus, admit, due, next_deadline
+from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown
+from bot.domain.playbook import ApprovalRule, Concurrency, Manual, OnError, OnTimeout, Playbook, Retry, Rung, Step
+from bot.domain.record import Entry
 from bot.errors import Refused
 from tests.domain.desk import Desk, call, minutes, playbook, step
 from tests.domain.incidents import AGENT, ALERT, MATRIX, ROSTER, RUNBOOK

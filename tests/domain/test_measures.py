@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from bot.domain.decisions import Notify
+from bot.domain.events import PageFailed
 from bot.domain.measures import Verdict, measures, pages_sent
-from bot.domain.record import Notify, PageFailed
 from bot.domain.wording import span
 from tests.domain.incidents import ALERT, ROSTER, START, Story, approved, begin, contained, declared, minutes, partial
 

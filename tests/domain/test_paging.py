@@ -8,20 +8,10 @@ from typing import Any
 
 import pytest
 
+from bot.domain.decisions import Page, PageKind, Post
 from bot.domain.escalation import Contact, Level, Matrix
+from bot.domain.events import Acknowledged, Overridden, PageSent, Status, StatusChanged, Timers, Unacknowledged
 from bot.domain.outcome import Done, Failed, Grade, Pending, Unknown
-from bot.domain.record import (
-    Acknowledged,
-    Overridden,
-    Page,
-    PageKind,
-    PageSent,
-    Post,
-    Status,
-    StatusChanged,
-    Timers,
-    Unacknowledged,
-)
 from tests.domain.desk import Desk, call, minutes, playbook, step
 from tests.domain.incidents import MATRIX, ROSTER, RUNBOOK
 

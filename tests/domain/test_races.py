@@ -16,9 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from bot.domain.agent import Agent
 from bot.domain.approval import Approval, ApprovalState
-from bot.domain.incident import Incident, StepStatus, fold
-from bot.domain.playbook import ApprovalRule, OnTimeout, Playbook
-from bot.domain.record import (
+from bot.domain.events import (
     Acknowledged,
     AgentResolved,
     ApprovalGiven,
@@ -29,6 +27,8 @@ from bot.domain.record import (
     StatusChanged,
     Unacknowledged,
 )
+from bot.domain.incident import Incident, StepStatus, fold
+from bot.domain.playbook import ApprovalRule, OnTimeout, Playbook
 from bot.errors import Refused
 from tests.domain.incidents import AGENT, DENIED, PLAYBOOK, Story, begin
 

@@ -11,27 +11,26 @@ import pytest
 from bot.domain import containment
 from bot.domain.agent import VaultIdentity
 from bot.domain.calls import retry_delay
-from bot.domain.expression import Item, ListOf, Literal, Name, Template
-from bot.domain.outcome import Done, Failed, Grade, Pending, Skipped, Unknown
-from bot.domain.playbook import ApprovalRule, Concurrency, Manual, OnError, OnTimeout, Retry, Rung
-from bot.domain.record import (
+from bot.domain.decisions import DraftDocument, PageKind
+from bot.domain.events import (
     ActionSettled,
     AgentResolved,
     ApprovalGiven,
     ApprovalRefused,
-    DraftDocument,
     FormSubmitted,
     Hold,
     HoldPlaced,
     HoldReleased,
     Overridden,
-    PageKind,
     Permitted,
     Released,
     Status,
     StatusChanged,
     Verb,
 )
+from bot.domain.expression import Item, ListOf, Literal, Name, Template
+from bot.domain.outcome import Done, Failed, Grade, Pending, Skipped, Unknown
+from bot.domain.playbook import ApprovalRule, Concurrency, Manual, OnError, OnTimeout, Retry, Rung
 from tests.domain.desk import Desk, call, later, minutes, playbook, step
 from tests.domain.incidents import AGENT, RUNBOOK
 

@@ -11,23 +11,21 @@ import yaml
 from bot.config.expressions import parse
 from bot.domain.alert import Sev
 from bot.domain.classification import Rule, classify, quieting
-from bot.domain.incident import Incident
-from bot.domain.record import (
+from bot.domain.decisions import Invite, OpenChannel, Post
+from bot.domain.events import (
     Acknowledged,
     ChannelFailed,
     ChannelOpened,
-    Invite,
     Invited,
     MadePrivate,
-    OpenChannel,
     Opened,
-    Post,
     Posted,
     PostFailed,
     SeverityChanged,
     Status,
     StatusChanged,
 )
+from bot.domain.incident import Incident
 from bot.domain.room import NAME_MAX, channel_name
 from bot.domain.view import alert_names
 from tests.domain.desk import Desk, playbook, step

@@ -8,8 +8,19 @@ from typing import get_args
 import pytest
 
 from bot.domain.alert import Sev
-from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown
-from bot.domain.record import (
+from bot.domain.decisions import (
+    AskApproval,
+    Decision,
+    Notify,
+    Page,
+    PageKind,
+    PlaceHold,
+    PlannedCall,
+    PlanStep,
+    Post,
+    Withdraw,
+)
+from bot.domain.events import (
     Absorbed,
     Acknowledged,
     ActionSettled,
@@ -18,14 +29,11 @@ from bot.domain.record import (
     AlertsCounted,
     ApprovalGiven,
     ApprovalRefused,
-    AskApproval,
     ChannelFailed,
     ChannelOpened,
     DeadlinePassed,
-    Decision,
     Deferred,
     DocumentDrafted,
-    Entry,
     Erased,
     Escalated,
     Event,
@@ -37,20 +45,13 @@ from bot.domain.record import (
     MadePrivate,
     Merged,
     NoteAdded,
-    Notify,
     Opened,
     Overridden,
-    Page,
     PageFailed,
-    PageKind,
     PageSent,
     Permitted,
     PinChanged,
     Pinned,
-    PlaceHold,
-    PlannedCall,
-    PlanStep,
-    Post,
     Posted,
     PostFailed,
     Released,
@@ -69,8 +70,9 @@ from bot.domain.record import (
     Unacknowledged,
     UpdateGiven,
     Verb,
-    Withdraw,
 )
+from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown
+from bot.domain.record import Entry
 from bot.domain.timeline import SILENT, Line, narrate
 from tests.domain.incidents import (
     AGENT,

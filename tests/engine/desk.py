@@ -23,9 +23,10 @@ from bot.config import EXAMPLE, Config, load
 from bot.domain.agent import Agent
 from bot.domain.alert import Alert, AlertText, Resource, Severity
 from bot.domain.containment import Containment
+from bot.domain.events import Event, Status
 from bot.domain.incident import Incident, StepStatus
 from bot.domain.outcome import Outcome
-from bot.domain.record import Entry, Event, Status
+from bot.domain.record import Entry
 from bot.domain.redaction import Redactor
 from bot.domain.source import Auth, SourceRules
 from bot.engine import verbs

@@ -13,9 +13,9 @@ from bot.config import EXAMPLE
 from bot.domain.agent import Mode
 from bot.domain.alert import Resource, Severity
 from bot.domain.containment import Containment
+from bot.domain.events import ActionSettled, Deferred, Permitted, Released
 from bot.domain.incident import StepStatus
 from bot.domain.outcome import Done, Failed, Grade, Skipped
-from bot.domain.record import ActionSettled, Deferred, Permitted, Released
 from bot.domain.source import Auth, SourceRules
 from bot.engine import verbs
 from bot.engine.intake import receive

@@ -8,8 +8,8 @@ import pytest
 
 from bot.domain.alert import Sev, Severity
 from bot.domain.containment import Containment
+from bot.domain.events import AlertReceived, AlertsCounted, Status
 from bot.domain.incident import StepStatus
-from bot.domain.record import AlertReceived, AlertsCounted, Status
 from bot.domain.source import Auth
 from bot.engine import verbs
 from bot.engine.intake import NEWS_A_MINUTE, receive

@@ -12,8 +12,8 @@ import pytest
 from bot.config import EXAMPLE
 from bot.domain.alert import Severity
 from bot.domain.approval import ApprovalState
+from bot.domain.events import PageFailed, PageSent, Posted
 from bot.domain.incident import StepStatus
-from bot.domain.record import PageFailed, PageSent, Posted
 from bot.domain.timeline import narrate
 from bot.engine import verbs
 from bot.engine.world import Said

@@ -8,8 +8,8 @@ from threading import Barrier
 
 from bot.domain.alert import Severity
 from bot.domain.approval import ApprovalState, missing
+from bot.domain.events import Acknowledged, ApprovalGiven, Status
 from bot.domain.incident import StepStatus
-from bot.domain.record import Acknowledged, ApprovalGiven, Status
 from bot.engine import verbs
 from bot.errors import Refused
 from tests.engine.desk import PATIENCE, Desk

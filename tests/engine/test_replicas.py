@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 
 from bot.domain.alert import Alert
+from bot.domain.events import AlertReceived, Opened
 from bot.domain.incident import StepStatus
-from bot.domain.record import AlertReceived, Opened
 from bot.engine.intake import receive
 from bot.errors import Refused, Unavailable
 from tests.engine.desk import EXPOSURE, PRODUCTION, SIEM, Desk

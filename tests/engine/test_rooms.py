@@ -11,8 +11,8 @@ from bot.adapters.clock import SystemClock
 from bot.adapters.slack import SlackChat, SlackPager
 from bot.domain.alert import Sev
 from bot.domain.containment import Containment
+from bot.domain.events import ChannelFailed, ChannelOpened, Invited, Posted, PostFailed, Status
 from bot.domain.incident import Incident
-from bot.domain.record import ChannelFailed, ChannelOpened, Invited, Posted, PostFailed, Status
 from bot.engine import verbs
 from bot.engine.room import attachments
 from bot.errors import Denied, Refused, Rejected, Unavailable

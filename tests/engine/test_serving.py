@@ -20,9 +20,9 @@ from bot.actions.vault_revoke_agent import RevokeAgent
 from bot.adapters.clock import SystemClock
 from bot.config import EXAMPLE
 from bot.domain.containment import Containment
+from bot.domain.events import PageFailed, PageSent, Posted
 from bot.domain.incident import StepStatus
 from bot.domain.outcome import Outcome, Pending
-from bot.domain.record import PageFailed, PageSent, Posted
 from bot.engine.breaker import Breaker
 from bot.engine.performer import Performer
 from bot.errors import ConfigError, Refused

@@ -16,9 +16,9 @@ from bot.actions.aws_iam_revoke_sessions import POLICY
 from bot.actions.vault_revoke_agent import RevokeAgent
 from bot.domain.alert import Resource, Severity
 from bot.domain.containment import Containment
+from bot.domain.events import ActionSettled
 from bot.domain.incident import StepStatus
 from bot.domain.outcome import Done, Failed, Outcome, Pending
-from bot.domain.record import ActionSettled
 from bot.engine import verbs
 from bot.engine.world import Said
 from bot.errors import Denied, Rejected, Unavailable

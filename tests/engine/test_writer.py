@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bot.domain.record import Acknowledged, Status, Unacknowledged
+from bot.domain.events import Acknowledged, Status, Unacknowledged
 from bot.engine import verbs
 from bot.engine.responder import Effects, Responder
 from bot.engine.writer import Writer

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from bot.domain.record import Acknowledged, NoteAdded, TextRef
+from bot.domain.events import Acknowledged, NoteAdded, TextRef
 from bot.errors import RecordBroken, Unavailable
 from bot.ledger import note, sealer, tree
 from bot.ledger.audit import Report, audit

@@ -17,7 +17,7 @@ import pytest
 from bot.adapters.clock import SystemClock
 from bot.config import EXAMPLE, load
 from bot.domain.approval import ApprovalState
-from bot.domain.record import Acknowledged, ApprovalGiven, ApprovalRefused, Status, Unacknowledged
+from bot.domain.events import Acknowledged, ApprovalGiven, ApprovalRefused, Status, Unacknowledged
 from bot.engine import verbs
 from bot.errors import ConfigError
 from bot.sandbox.workspace import Message, WorkspaceServer

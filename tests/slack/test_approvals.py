@@ -9,10 +9,10 @@ import pytest
 
 from bot.domain.agent import VaultIdentity
 from bot.domain.approval import Approval, ApprovalState
+from bot.domain.events import AgentResolved, ApprovalGiven, ApprovalRefused, Posted
 from bot.domain.expression import Item, ListOf, Literal, Name, Template
 from bot.domain.outcome import Done, Failed, Grade
 from bot.domain.playbook import ApprovalRule, Call, OnError, Playbook, Stage
-from bot.domain.record import AgentResolved, ApprovalGiven, ApprovalRefused, Posted
 from bot.errors import Refused
 from bot.sandbox.blocks import button, view_problems
 from bot.slack.approvals import code_form, request

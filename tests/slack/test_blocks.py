@@ -17,27 +17,25 @@ from bot import domain
 from bot.config import EXAMPLE, load
 from bot.domain.approval import ApprovalState
 from bot.domain.containment import Containment
+from bot.domain.decisions import Notify, Page, Post
 from bot.domain.escalation import Contact
-from bot.domain.incident import Incident, fold
-from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown
-from bot.domain.playbook import Manual, Step
-from bot.domain.record import (
+from bot.domain.events import (
     Acknowledged,
     ApprovalGiven,
     ApprovalRefused,
     Deferred,
-    Notify,
     Overridden,
-    Page,
     PageFailed,
     Permitted,
-    Post,
     Released,
     Status,
     StatusChanged,
     TextRef,
     Unacknowledged,
 )
+from bot.domain.incident import Incident, fold
+from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown
+from bot.domain.playbook import Manual, Step
 from bot.domain.redaction import Redactor
 from bot.engine.world import Said
 from bot.errors import RecordBroken, Refused

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bot.domain.alert import Sev
-from bot.domain.record import Status
+from bot.domain.events import Status
 from bot.slack.command import VERBS, Command, Mistake, incident_id, minutes_of, parse
 from bot.slack.said import (
     Decide,

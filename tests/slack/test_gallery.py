@@ -16,7 +16,7 @@ from bot import domain, slack
 from bot.commands import gallery
 from bot.config import EXAMPLE, load
 from bot.domain.approval import ApprovalState
-from bot.domain.record import TextRef
+from bot.domain.events import TextRef
 from bot.engine.world import Said
 from bot.sandbox.blocks import problems, view_problems
 from bot.slack.blocks import SlackVoice

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bot.domain.alert import Sev
-from bot.domain.record import (
+from bot.domain.events import (
     Acknowledged,
     Escalated,
     MadePrivate,

@@ -12,9 +12,9 @@ import pytest
 from bot.config import EXAMPLE, load
 from bot.config.people import Person
 from bot.domain.alert import Sev
+from bot.domain.events import Status, TextRef
 from bot.domain.incident import Incident
 from bot.domain.playbook import Manual, Step
-from bot.domain.record import Status, TextRef
 from bot.domain.state import Task
 from bot.sandbox.blocks import view_problems
 from bot.slack import answers, fields

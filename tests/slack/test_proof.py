@@ -16,7 +16,7 @@ import pytest
 from bot.adapters.clock import SystemClock
 from bot.commands import set_up_logging
 from bot.config import EXAMPLE, SecretRef
-from bot.domain.record import ApprovalGiven, ApprovalRefused
+from bot.domain.events import ApprovalGiven, ApprovalRefused
 from bot.engine.proof import TRIES
 from bot.slack import commands
 from bot.slack.approvals import CODE_BLOCK

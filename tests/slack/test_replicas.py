@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.domain.record import Acknowledged, ApprovalGiven, Pinned
+from bot.domain.events import Acknowledged, ApprovalGiven, Pinned
 from bot.sandbox.workspace import WorkspaceServer
 from bot.store import Signer
 from tests.slack.desk import HEAD, INFRA, INFRA2, ROOM, SECOPS, SOON, SRE, Desk, Loop, by_socket, workspace

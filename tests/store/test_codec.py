@@ -12,8 +12,9 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bot.domain.events import Acknowledged, ActionSettled, Linked, Verb
 from bot.domain.outcome import Done, Grade
-from bot.domain.record import SCHEMA, Acknowledged, ActionSettled, Linked, Verb
+from bot.domain.record import SCHEMA
 from bot.errors import FutureEntry, RecordBroken
 from bot.store import codec, seal
 

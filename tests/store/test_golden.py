@@ -12,25 +12,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bot.domain.agent import Agent, AwsIdentity, VaultIdentity
 from bot.domain.alert import Alert, Resource, Sev, Severity
+from bot.domain.decisions import Decision, Page, PageKind, PlaceHold, RunAction
 from bot.domain.escalation import Contact
-from bot.domain.outcome import Done, Grade, Pending
-from bot.domain.record import (
+from bot.domain.events import (
     Acknowledged,
     ActionSettled,
-    Decision,
     Event,
     FormSubmitted,
     Hold,
     HoldPlaced,
     Opened,
-    Page,
-    PageKind,
     Pins,
-    PlaceHold,
-    RunAction,
     TextRef,
     Verb,
 )
+from bot.domain.outcome import Done, Grade, Pending
 from bot.store import codec, seal
 from bot.store.seal import Signer
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.domain.record import TextRef
+from bot.domain.events import TextRef
 from bot.errors import RecordBroken
 from bot.sandbox.clock import SimClock
 from bot.store import DedupHit, Quarantined, RawAlert, Repeats, Store

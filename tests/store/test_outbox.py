@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from bot.domain.record import Post, Verb
-from bot.domain.record import RunAction as Run
+from bot.domain.decisions import Post
+from bot.domain.decisions import RunAction as Run
+from bot.domain.events import Verb
 from bot.sandbox.clock import SimClock
 from bot.store import Claim, Store
 

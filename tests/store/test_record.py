@@ -12,8 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from bot.domain.decisions import Post
+from bot.domain.events import Acknowledged, ActionSettled, Unacknowledged, Verb
 from bot.domain.outcome import Done, Grade
-from bot.domain.record import Acknowledged, ActionSettled, Post, Unacknowledged, Verb
 from bot.errors import ConfigError, Conflict, FutureEntry, RecordBroken
 from bot.sandbox.clock import SimClock
 from bot.store import Head, Signer, Store, StreamRow, Transaction, codec, schema, seal, tables

@@ -26,8 +26,8 @@ from bot.adapters.clock import SystemClock
 from bot.adapters.slack import SlackPager
 from bot.domain.alert import Resource
 from bot.domain.containment import Containment
+from bot.domain.events import Status
 from bot.domain.incident import Incident, StepStatus
-from bot.domain.record import Status
 from bot.engine import crash, verbs
 from bot.engine.intake import receive
 from bot.errors import FiredoorError, Refused, Unavailable

@@ -24,17 +24,10 @@ from typing import Any
 import pytest
 
 from bot.domain.containment import Containment
+from bot.domain.decisions import Withdraw
+from bot.domain.events import ActionSettled, DocumentDrafted, PageFailed, PageSent, Posted, PostFailed
 from bot.domain.incident import StepStatus
-from bot.domain.record import (
-    ActionSettled,
-    DocumentDrafted,
-    Entry,
-    PageFailed,
-    PageSent,
-    Posted,
-    PostFailed,
-    Withdraw,
-)
+from bot.domain.record import Entry
 from bot.engine.responder import PRIORITY
 from bot.sandbox.aws import SimEc2
 from bot.store import Signer

@@ -11,8 +11,9 @@ import pytest
 
 from bot.config import EXAMPLE, load
 from bot.domain import containment, response
+from bot.domain.events import Opened
 from bot.domain.incident import Frozen, Incident, fold
-from bot.domain.record import RULES, Entry, Opened
+from bot.domain.record import RULES, Entry
 from bot.engine.rulebook import Rulebook
 from bot.sandbox.clock import SimClock
 from bot.store import Signer, Store

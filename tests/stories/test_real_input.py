@@ -21,7 +21,9 @@ import pytest
 from bot.adapters.clock import SystemClock
 from bot.commands.records import records
 from bot.domain.agent import Mode
-from bot.domain.record import Entry, NoteAdded, Page, PageKind, PageSent
+from bot.domain.decisions import Page, PageKind
+from bot.domain.events import NoteAdded, PageSent
+from bot.domain.record import Entry
 from bot.errors import Denied
 from tests.stories.town import TOTP, Town, until
 

@@ -18,7 +18,8 @@ import pytest
 
 from bot.commands.records import records
 from bot.domain.agent import Mode
-from bot.domain.record import Acknowledged, Entry, PageSent
+from bot.domain.events import Acknowledged, PageSent
+from bot.domain.record import Entry
 from tests.stories import siem
 from tests.stories.town import ACCOUNT, TRUST, Town, free_port, until
 

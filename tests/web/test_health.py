@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from bot.domain.containment import Containment
-from bot.domain.record import PageSent
+from bot.domain.events import PageSent
 from bot.errors import RecordBroken, Unavailable
 from bot.web import health
 from bot.web.app import application

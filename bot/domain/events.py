@@ -1,0 +1,557 @@
+"""Everything that can be appended to a stream: an incident (`INC-7`) or a held target (`iam-role:...`).
+
+Fields hold enums, numbers, labels, resource ids and opaque person ids; free text is a `TextRef` into an encrypted
+artefact (semantics 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from bot.domain.agent import Agent
+from bot.domain.alert import Alert, Sev
+from bot.domain.escalation import Roster
+from bot.domain.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class TextRef:
+    """Text outside the record: the artefact's id and the salted digest of what it held."""
+
+    artefact: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """What was frozen at the opening, by content hash (law 8). "" where there is none."""
+
+    playbook: str
+    matrix: str
+    runbook: str
+
+
+class Status(StrEnum):
+    """People's word on the incident. Containment, the machine's word, is another thing."""
+
+    OPEN = "open"
+    INVESTIGATING = "investigating"
+    RECOVERING = "recovering"
+    RESOLVED = "resolved"
+    REVIEWED = "reviewed"
+    FALSE_POSITIVE = "false_positive"
+    MERGED = "merged"  # by its own event, never by StatusChanged
+
+
+class Verb(StrEnum):
+    RUN = "run"
+    UNDO = "undo"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """An incident's claim that a control stays at least this strict on a target."""
+
+    incident: str
+    step: str
+    action: str
+    params: Mapping[str, Any]
+    system: str
+    level: int
+    timeout: float  # seconds, of one call
+    attempts: int = 3
+    backoff: float = 2.0
+    factor: float = 2.0
+    max_delay: float = 30.0
+
+
+# Events of an incident ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """The clocks beside the matrix, frozen at the opening. Seconds, from the opening; `ack_ttl` from the ack.
+    `updates`: how often people owe a status update, SEV1 first; 0, or none at all, never."""
+
+    containment: float = 900.0
+    containment_repeat: float = 300.0
+    ack_ttl: float = 1800.0
+    updates: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The first entry. `initiator` is the declarer or the owner of the triggering source: never an approver here.
+    `contain` is false where the source may only propose. `trigger_errors` names playbooks whose trigger failed."""
+
+    incident: str
+    mode: str  # live | sandbox | tabletop
+    type: str
+    severity: Sev
+    agent_uid: str
+    agent: Agent | None
+    alert: Alert | None
+    text: TextRef | None
+    pins: Pins
+    roster: Roster
+    initiator: str = ""
+    declared_by: str = ""
+    contain: bool = True
+    started: bool = True  # False: the pinned playbook is only at hand, its trigger did not match
+    proposed: tuple[str, ...] = ()
+    trigger_errors: tuple[str, ...] = ()
+    linked: tuple[str, ...] = ()
+    notify: tuple[str, ...] = ()  # roles that must be told at the opening (A4)
+    timers: Timers = Timers()
+    why: str = ""  # which classification rule and trigger chose type and playbook
+    room: bool = False  # it gets a channel of its own
+
+
+@dataclass(frozen=True, slots=True)
+class AlertReceived:
+    """Another alert that is news for this incident. It can only make it worse: raise the severity, be the trusted word
+    (`contain`) that was missing, match the trigger of the pinned playbook (`start`)."""
+
+    alert: Alert
+    text: TextRef | None
+    why: str  # the answer to "why was this attached?"
+    severity: Sev = Sev.SEV4
+    contain: bool = False
+    start: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsCounted:
+    """Repeats since the last summary: at most one a minute and key."""
+
+    dedup_key: str
+    count: int
+    first: datetime
+    last: datetime
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class RosterResolved:
+    roster: Roster
+
+
+@dataclass(frozen=True, slots=True)
+class AgentResolved:
+    agent: Agent | None
+
+
+@dataclass(frozen=True, slots=True)
+class ActionSettled:
+    """A call came back. Appended to the stream that decided it and to every incident whose step waits for it.
+    `call` is the call's name inside the step: `<item>:<target id>`."""
+
+    decision: str
+    step: str
+    call: str
+    verb: Verb
+    outcome: Outcome
+    final: bool = True  # False: the target's stream will ask again (set where a target decides the call)
+    reclaimed: int = 0  # how many times the decision was claimed again after a crash
+
+
+@dataclass(frozen=True, slots=True)
+class PageSent:
+    """A page or notice left. `may_repeat`: an earlier send may have left before a crash."""
+
+    decision: str
+    key: str
+    person: str
+    way: str
+    receipt: str = ""
+    may_repeat: bool = False
+    late: float = 0.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class PageFailed:
+    decision: str
+    key: str
+    person: str
+    way: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A message stands in a channel. `purpose` is the Post's or `approval:<request>`."""
+
+    decision: str
+    purpose: str
+    channel: str
+    ts: str
+
+
+@dataclass(frozen=True, slots=True)
+class PostFailed:
+    decision: str
+    purpose: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelOpened:
+    """The incident has a channel of its own: its card, threads and requests stand there from now on."""
+
+    decision: str
+    channel: str
+    name: str
+    private: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFailed:
+    """There is no channel of its own: everything is said where announcements go, of a private one nothing but that it
+    is there."""
+
+    decision: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Invited:
+    """Persons were let into the incident's channel, but for the `absent`, whom Slack refused or does not know."""
+
+    decision: str
+    absent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    by: str
+    via: str  # slack | link | cli
+
+
+@dataclass(frozen=True, slots=True)
+class Unacknowledged:
+    by: str
+    via: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalGiven:
+    """`groups` are the approver's groups and roles at the click. `hash` is what their screen showed. `also` are other
+    ids under which people.yaml has the same human being; `proof` is `totp` where they gave a code besides."""
+
+    request: str
+    by: str
+    groups: tuple[str, ...]
+    hash: str
+    via: str = ""
+    also: tuple[str, ...] = ()
+    proof: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRefused:
+    request: str
+    by: str
+    groups: tuple[str, ...]
+    why: TextRef | None = None
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FormSubmitted:
+    """A manual step done. Text fields are references."""
+
+    step: str
+    by: str
+    values: Mapping[str, bool | int | float | str]
+    texts: Mapping[str, TextRef] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    steps: tuple[str, ...]
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """A limit, budget or concurrency group said not now."""
+
+    steps: tuple[str, ...]
+    why: str
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Overridden:
+    """A person took a deferral, an unknown or a failed containing step on themselves: run it (again), or accept it."""
+
+    step: str
+    by: str
+    accept: bool = False  # True: count it as settled without another try
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    name: str
+    due: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A person starts the pinned playbook, and takes its cuts on themselves where the alert's word was not enough."""
+
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChanged:
+    status: Status
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A person lets go of this incident's hold of one step."""
+
+    step: str
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NoteAdded:
+    by: str
+    text: TextRef
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentDrafted:
+    """`artefact` is the document's text; `missing` what people must still complete, `<role>: <what>`."""
+
+    decision: str
+    kind: str
+    artefact: TextRef
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    incident: str
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    by: str
+
+
+# What people say in the room. `by` is a person's id, `via` is slack | cli | link | api ---------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SeverityChanged:
+    severity: Sev
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleTaken:
+    """From now on `person` does this ('': nobody). Roles of the room, and those of people.yaml."""
+
+    role: str
+    person: str
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskAdded:
+    """`task` is T1, T2, ...; `owner` may be '' (nobody yet), `ways` are those known to reach them."""
+
+    task: str
+    text: TextRef
+    owner: str
+    due: datetime | None
+    by: str
+    via: str = ""
+    ways: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskChanged:
+    """Only what is given changes."""
+
+    task: str
+    by: str
+    owner: str = ""
+    due: datetime | None = None
+    done: bool = False
+    via: str = ""
+    ways: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateGiven:
+    """How it stands, what is done, what is needed. The clock of the next one starts anew."""
+
+    by: str
+    conditions: TextRef
+    actions: TextRef
+    needs: TextRef
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReminderSnoozed:
+    """No reminder of a status update before `until`; None: none at all before the next update was given."""
+
+    by: str
+    until: datetime | None
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Escalated:
+    """The next level is paged now, and the matrix goes on from there. `level` (1-based) is the one that was asked for,
+    0 whichever comes next."""
+
+    by: str
+    via: str = ""
+    level: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Summoned:
+    """One person is paged now, whatever the levels, by these ways."""
+
+    person: str
+    by: str
+    via: str = ""
+    ways: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Silenced:
+    """Nobody is paged a second time for the same level before `until`. Containment and new levels page all the same."""
+
+    by: str
+    until: datetime
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A message that people want on the timeline. `message` is `<channel>/<ts>`."""
+
+    message: str
+    author: str
+    by: str
+    text: TextRef
+    said_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PinChanged:
+    """The pinned message was edited, or deleted (None). What it said before stays in the record."""
+
+    message: str
+    text: TextRef | None
+
+
+@dataclass(frozen=True, slots=True)
+class MadePrivate:
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """This incident goes on in another, which has the `Absorbed` of the same transaction."""
+
+    into: str
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Absorbed:
+    """Another incident goes on in this one. `severity` is what that one had."""
+
+    incident: str
+    by: str
+    via: str = ""
+    severity: Sev = Sev.SEV4
+
+
+# Events of a target ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HoldPlaced:
+    target: str
+    hold: Hold
+    call: str  # the call's name inside the incident's step
+
+
+@dataclass(frozen=True, slots=True)
+class HoldReleased:
+    target: str
+    incident: str
+    step: str
+    by: str
+
+
+Event = (
+    Opened
+    | AlertReceived
+    | AlertsCounted
+    | RosterResolved
+    | AgentResolved
+    | ActionSettled
+    | PageSent
+    | PageFailed
+    | Posted
+    | PostFailed
+    | ChannelOpened
+    | ChannelFailed
+    | Invited
+    | Acknowledged
+    | Unacknowledged
+    | ApprovalGiven
+    | ApprovalRefused
+    | FormSubmitted
+    | Permitted
+    | Deferred
+    | Overridden
+    | DeadlinePassed
+    | Started
+    | StatusChanged
+    | Released
+    | NoteAdded
+    | DocumentDrafted
+    | Linked
+    | Erased
+    | SeverityChanged
+    | RoleTaken
+    | TaskAdded
+    | TaskChanged
+    | UpdateGiven
+    | ReminderSnoozed
+    | Escalated
+    | Summoned
+    | Silenced
+    | Pinned
+    | PinChanged
+    | MadePrivate
+    | Merged
+    | Absorbed
+    | HoldPlaced
+    | HoldReleased
+)
