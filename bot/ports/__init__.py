@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 from bot.domain.redaction import Json, Redactor
 from bot.errors import Rejected
-from bot.ports.agents import Directory, Endpoint, Gateway, GatewayState, InstanceMode
+from bot.ports.agents import Directory, Endpoint, Gateway, GatewayState, InstanceMode, Switchboard
 from bot.ports.aws import (
     AccessKey,
     AwsAccount,
@@ -80,6 +80,7 @@ __all__ = [
     "Secrets",
     "Snapshot",
     "StoredObject",
+    "Switchboard",
     "Tasks",
     "Vault",
     "VaultToken",
@@ -101,6 +102,7 @@ class Ports:
     vaults: Mapping[str, Vault] = field(default_factory=dict)
     aws: Mapping[str, AwsAccount] = field(default_factory=dict)
     gateways: Mapping[str, Gateway] = field(default_factory=dict)
+    switchboard: Switchboard | None = None  # of the instances that are enrolled here
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     evidence: Evidence | None = None
     pagers: Mapping[str, Pager] = field(default_factory=dict)

@@ -43,6 +43,18 @@ class Gateway(Protocol):
         """The agent's interaction log as the gateway kept it, oldest first (GET /v1/agents/{id}/activity)."""
 
 
+class Switchboard(Protocol):
+    """Our own agents' API: what is ordered of an agent's enrolled instances, and what they say that they do."""
+
+    def order(self, agent: str, mode: Mode, epoch: int, nonce: str, incident: str) -> None:
+        """Durable when it returns. The same epoch and nonce again changes nothing; an older epoch, or the same with
+        another nonce, raises Rejected(retryable=True) whose text names the current one."""
+
+    def acks(self, agent: str) -> GatewayState | None:
+        """What is ordered, and what each enrolled instance last acknowledged: its word, and no proof. None where no
+        instance is enrolled."""
+
+
 class Endpoint(Protocol):
     """A configured HTTP connection (`http.call`): base URL and credential are the operator's, never an alert's."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -135,6 +135,81 @@ class SimGateway:
         if agent not in self._agents:
             raise Rejected(self.name, f"does not know agent {agent}: enrol it at the gateway")
         return self.agent(agent)
+
+
+class SimSwitchboard:
+    """ports.Switchboard in memory, and the instances at its other end: each acknowledges an order at once, but for the
+    `silent` ones."""
+
+    def __init__(self, faults: Faults | None = None) -> None:
+        self.faults = faults or Faults()
+        self.silent: set[tuple[str, str]] = set()  # (agent, instance)
+        self.ordered: list[tuple[str, Mode, int, str]] = []  # (agent, mode, epoch, incident)
+        self._states: dict[str, GatewayState] = {}
+        self._lock = threading.RLock()
+
+    def enroll(self, agent: str, *instances: str) -> None:
+        modes = tuple(InstanceMode(name, 0, Mode.ACTIVE) for name in instances or ("1",))
+        self._states[agent] = GatewayState(Mode.ACTIVE, 0, "", modes)
+
+    def order(self, agent: str, mode: Mode, epoch: int, nonce: str, incident: str) -> None:
+        self.faults.before("order")
+        with self._lock:
+            held = self._states[agent]
+            if (epoch, nonce) != (held.epoch, held.nonce):
+                if epoch <= held.epoch:
+                    raise Rejected("agents", f"epoch {epoch} is too old: epoch {held.epoch} is ordered", retryable=True)
+                self.ordered.append((agent, mode, epoch, incident))
+                self._states[agent] = replace(held, mode=mode, epoch=epoch, nonce=nonce)
+                self.acknowledge(agent)
+        self.faults.after("order")
+
+    def acks(self, agent: str) -> GatewayState | None:
+        self.faults.before("acks")
+        with self._lock:
+            state = self._states.get(agent)
+        self.faults.after("acks")
+        return state
+
+    def acknowledge(self, agent: str) -> None:
+        """Every instance that is not silent says what is ordered, whatever it does."""
+        with self._lock:
+            held = self._states[agent]
+            said = (
+                one if (agent, one.instance) in self.silent else replace(one, epoch=held.epoch, mode=held.mode)
+                for one in held.instances
+            )
+            self._states[agent] = replace(held, instances=tuple(said))
+
+
+@dataclass(slots=True)
+class LyingAgent:
+    """A compromised agent: it acknowledges every order (SimSwitchboard's instances do, and those of a SimGateway), and
+    each time that it acts it tries its tools through every gateway, and `others`: what else it can do, by name, each
+    telling whether it worked (`{"assume agent-7": lambda: aws.attempt(...)}`). After `breaks_gateway` its side effects
+    pass there whatever the mode, as of a gateway that is in the agent's own hands."""
+
+    id: str
+    gateways: Sequence[SimGateway] = ()
+    others: dict[str, Callable[[], bool]] = field(default_factory=dict)
+    tools: tuple[str, ...] = ("delete_records",)
+    passed: list[str] = field(default_factory=list)  # all that ever worked, in order
+
+    def breaks_gateway(self) -> None:
+        for gateway in self.gateways:
+            gateway.agent(self.id).lying = True
+
+    def act(self) -> list[str]:
+        """Tries everything once; what worked."""
+        worked = [
+            f"{tool} through {gateway.name}"
+            for gateway in self.gateways
+            for tool in self.tools
+            if gateway.attempt_effect(self.id, tool)
+        ]
+        worked += [name for name, attempt in self.others.items() if attempt()]
+        self.passed += worked
+        return worked
 
 
 def _acknowledge(agent: SimAgent) -> None:

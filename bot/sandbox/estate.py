@@ -7,10 +7,11 @@ was told to refuse, so that a drill proves containment and does not assert it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from bot.domain.agent import Agent
 from bot.ports import Clock, Pager
-from bot.sandbox.agents import SimGateway
+from bot.sandbox.agents import LyingAgent, SimGateway
 from bot.sandbox.aws import Session, SimAws, SimEvidence
 from bot.sandbox.faults import Faults
 from bot.sandbox.people import SimEndpoint
@@ -71,6 +72,18 @@ class Estate:
             aws.iam.add_user(user)
         for key in identity.access_keys:
             aws.iam.add_key(identity.users[0] if identity.users else agent.id, id=key)
+
+    def compromise(self, agent: Agent) -> LyingAgent:
+        """The agent in an intruder's hands: each `act` tries its gateways, its AWS session and its keys, and
+        whatever a story adds to `others`. Call `breaks_gateway` on it for a gateway that does not enforce."""
+        liar = LyingAgent(agent.id, [self.gateways[name] for name in agent.gateways])
+        if agent.aws:
+            aws, call = self.aws[agent.aws.connection], "s3:GetObject"
+            if session := self.sessions.get(agent.id):
+                liar.others["its session"] = partial(aws.attempt, session, call)
+            for key in agent.aws.access_keys:
+                liar.others[f"key {key}"] = partial(aws.attempt, key, call)
+        return liar
 
     def alive(self, agent: Agent) -> list[str]:
         """What the agent could still do right now, by trying it."""
