@@ -3,6 +3,8 @@ it. While it is open its calls wait as `Pending`; no attempt is used up."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -36,3 +38,32 @@ class Breaker:
         self.why = why
         if self.failures >= self.limit:
             self.opened_at = now
+
+
+class Breakers:
+    """By system, as they are asked for. Where the clock is virtual (drills) they are not `heeded`: nothing would ever
+    cool down."""
+
+    def __init__(self, *, heeded: bool) -> None:
+        self._heeded = heeded
+        self._all: dict[str, Breaker] = {}
+
+    def wait(self, system: str) -> float:
+        """Seconds until the next try; 0 when a call may go."""
+        return self._of(system).wait(time.monotonic()) if self._heeded else 0.0
+
+    def why(self, system: str) -> str:
+        return self._of(system).why
+
+    def answered(self, system: str) -> None:
+        self._of(system).answered()
+
+    def failed(self, system: str, why: str) -> None:
+        self._of(system).failed(time.monotonic(), why)
+
+    def known(self) -> Mapping[str, Breaker]:
+        """Those of systems that were called so far."""
+        return dict(self._all)
+
+    def _of(self, system: str) -> Breaker:
+        return self._all.setdefault(system, Breaker())

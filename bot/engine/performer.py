@@ -10,13 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, assert_never, cast
 
-from bot.actions import Action
 from bot.documents import render
 from bot.domain.decisions import AskApproval, DraftDocument, Invite, Notify, OpenChannel, Page, Post, Queued, RunAction
 from bot.domain.events import (
@@ -28,18 +27,19 @@ from bot.domain.events import (
     Posted,
     PostFailed,
     TextRef,
-    Verb,
 )
 from bot.domain.incident import Incident
-from bot.domain.outcome import Done, Failed, Outcome, Pending, Skipped, Unknown
-from bot.engine.breaker import Breaker
+from bot.domain.outcome import Outcome, Pending, Unknown
+from bot.engine.breaker import Breaker, Breakers
+from bot.engine.calls import Calls
 from bot.engine.crash import point
+from bot.engine.pages import Pages, breaker_of
 from bot.engine.responder import Responder
 from bot.engine.room import Room, place, purpose_of
-from bot.engine.world import Blocks, Said, World
+from bot.engine.world import World
 from bot.engine.writer import Writer
 from bot.errors import ConfigError, Conflict, RecordBroken, Refused, Rejected, SystemFailure, Unavailable
-from bot.ports import Chat, MessageRef, PageMessage
+from bot.ports import Chat, MessageRef
 from bot.store import Claim, Store
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,8 @@ class Performer:
         self.hear: Callable[[BaseException], None] = lambda _: None  # of decisions that cannot be carried out
         self._threads = threads
         self._pools: dict[str, ThreadPoolExecutor] = {}
-        self._breakers: dict[str, Breaker] = {}
+        self._breakers = Breakers(heeded=threads)
+        self._calls, self._pages = Calls(world, self._breakers), Pages(world, self._breakers)
         self._flights: dict[str, Flight] = {}  # by decision
         self._begun: set[str] = set()  # decisions that may have left and are not settled
         self._broken: set[str] = set()  # decisions that failed through a fault of our own
@@ -156,7 +157,7 @@ class Performer:
     @property
     def breakers(self) -> Mapping[str, Breaker]:
         """By system: those that were called so far."""
-        return dict(self._breakers)
+        return self._breakers.known()
 
     @property
     def in_hand(self) -> tuple[str, ...]:
@@ -196,20 +197,17 @@ class Performer:
         claim, why = flight.claim, f"no answer within {flight.timeout:.0f} s"
         match claim.decision:
             case RunAction() as decision:
-                self._breaker(decision.system).failed(time.monotonic(), why)
+                self._breakers.failed(decision.system, why)
                 outcome: Outcome = Pending(self._world.ports.clock.now(), why=why, unavailable=True)
                 if not self._world.actions[decision.action].repeatable(decision.params):
                     outcome = Unknown(why)
                 self._settle_action(claim, decision, outcome)
             case Page() | Notify() as decision:
-                self._breaker(_way(decision)).failed(time.monotonic(), why)
+                self._breakers.failed(breaker_of(decision), why)
                 failed = PageFailed(decision.id, decision.key, decision.person, decision.way, why)
                 self._settle(decision, failed)
             case _:
                 self._postpone(claim, 5.0, left=True)
-
-    def _breaker(self, system: str) -> Breaker:
-        return self._breakers.setdefault(system, Breaker())
 
     def _fly(self, flight: Flight) -> None:
         claim = flight.claim
@@ -255,7 +253,7 @@ class Performer:
             case RunAction():
                 if not self._ours(claim):
                     return
-                outcome = self._act(decision, claim.claims)
+                outcome = self._calls.make(decision, claim.claims)
                 point("after-RunAction")
                 if self._landed(flight):
                     self._settle_action(claim, decision, outcome)
@@ -310,48 +308,6 @@ class Performer:
 
     # Actions ----------------------------------------------------------------------------------------------------
 
-    def _act(self, decision: RunAction, claims: int) -> Outcome:
-        ports, action = self._world.ports, self._world.actions[decision.action]
-        breaker = self._breaker(decision.system)
-        wait = breaker.wait(time.monotonic()) if self._threads else 0.0
-        if wait:
-            why = f"{decision.system} keeps failing ({breaker.why}): asked again in {wait:.0f} s"
-            return Pending(ports.clock.now() + timedelta(seconds=wait), why=why, unavailable=True)
-        if claims > 1 and not action.repeatable(decision.params):
-            return Unknown("the process ended while this was under way; it cannot be looked up or repeated safely")
-        if decision.verb is Verb.RUN and (why := self._protected(decision)):
-            return Failed(retryable=False, why=why)
-        outcome = self._call(action, decision, breaker)
-        return _redacted(outcome, self._world.redactor.text, self._world.redactor.json)
-
-    def _call(self, action: Action, decision: RunAction, breaker: Breaker) -> Outcome:
-        ports = self._world.ports
-        settings = self._world.config.settings
-        key = f"{settings.install}.{settings.epoch}/{decision.key}"  # a restored backup raises the epoch
-        try:
-            if decision.verb is Verb.UNDO:
-                outcome = action.undo(decision.params, ports, undo=decision.undo or {}, key=key)
-            else:
-                outcome = action.run(decision.params, ports, key=key, so_far=decision.so_far)
-        except Unavailable as error:
-            breaker.failed(time.monotonic(), error.why)
-            at = ports.clock.now() + timedelta(seconds=error.retry_after or 0.0)
-            return Pending(at, why=str(error), unavailable=True)
-        except SystemFailure as error:  # it refused, so it is up
-            breaker.answered()
-            return Failed(retryable=isinstance(error, Rejected) and error.retryable, why=str(error))
-        except Exception as error:  # an action's bug is an answer too: people must see it, and soon
-            log.exception("%s failed inside", decision.action)
-            return Failed(retryable=False, why=f"{decision.action} failed inside: {type(error).__name__}")
-        breaker.answered()
-        return outcome
-
-    def _protected(self, decision: RunAction) -> str:
-        """Law 11: the bot's own identities and the protected list are refused, whatever asked for it."""
-        named = (decision.target, *_texts(decision.params))
-        found = (self._world.ports.directory.protected(name) for name in named if name)
-        return next((f"refused: {why}" for why in found if why), "")
-
     def _settle_action(self, claim: Claim, decision: RunAction, outcome: Outcome) -> None:
         self._write(lambda responder: responder.settle(decision, claim.stream, outcome, claim.claims))
         point("settled-RunAction")
@@ -361,11 +317,11 @@ class Performer:
     def _page(self, claim: Claim, page: Page | Notify, flight: Flight) -> None:
         world, again = self._world, claim.claims > 1
         late = max(0.0, (world.ports.clock.now() - page.due).total_seconds())
-        said = self._worded(claim, page, late)
+        said = self._pages.worded(self._incident(claim), page, late=late, again=again)
         if not self._ours(claim):
             return
         try:
-            receipt = self._by_its_way(page, said, again)
+            receipt = self._pages.send(page, said, again=again)
         except (SystemFailure, ConfigError) as error:
             if isinstance(error, Unavailable) and not page.ways and self._once_more(page):
                 if self._landed(flight):
@@ -379,59 +335,10 @@ class Performer:
         if self._landed(flight):
             self._settle(page, event)
 
-    def _by_its_way(self, page: Page | Notify, said: Said, again: bool) -> str:
-        """A way that keeps failing is passed over for the person's next one; a last way is tried all the same."""
-        breaker = self._breaker(_way(page))
-        if page.ways and self._threads and (wait := breaker.wait(time.monotonic())):
-            raise Unavailable(page.way, f"keeps failing ({breaker.why}): tried again in {wait:.0f} s")
-        try:
-            receipt = self._send(page, said, again)
-        except Unavailable as error:
-            breaker.failed(time.monotonic(), error.why)
-            raise
-        except SystemFailure:  # it refused this one, so it is up
-            breaker.answered()
-            raise
-        breaker.answered()
-        return receipt
-
-    def _worded(self, claim: Claim, page: Page | Notify, late: float) -> Said:
-        incident = self._incident(claim)
-        try:
-            return self._world.voice.page(incident, page, late=late, may_repeat=claim.claims > 1)
-        except Exception:  # a plain page now is worth more than a fine one after the next release
-            log.exception("page %s could not be worded", page.key)
-            text = f"Firedoor: {page.incident} ({incident.severity.name}, {incident.type}) needs you."
-            return Said(text, subject=text)
-
     def _once_more(self, page: Page | Notify) -> bool:
         """A person's last way gets a few tries before it counts as failed; a way with another behind it gets none."""
         self._page_tries[page.id] = self._page_tries.get(page.id, 0) + 1
         return self._page_tries[page.id] < PAGE_TRIES
-
-    def _send(self, page: Page | Notify, said: Said, again: bool) -> str:
-        world = self._world
-        pager = world.ports.pagers.get(page.way)
-        if pager is None:
-            raise Rejected(page.way, "this way to page is not configured")
-        redact = world.redactor.text
-        return pager.send(
-            PageMessage(
-                key=page.key,
-                incident=page.incident,
-                person=page.person,
-                address=world.address(page.person, page.way),
-                subject=redact(said.subject),
-                body=redact(said.text),
-                ack_url=world.ack_link(page.incident, page.person) if isinstance(page, Page) else "",
-                actions=("acknowledge",) if isinstance(page, Page) else (),
-                blocks=self._clean(said),
-                again=again,
-            )
-        )
-
-    def _clean(self, said: Said) -> Blocks:
-        return tuple(cast("dict[str, Any]", self._world.redactor.json(dict(block))) for block in said.blocks)
 
     # Posts and papers -------------------------------------------------------------------------------------------
 
@@ -613,49 +520,3 @@ def _reader(get: Callable[[TextRef], bytes | None]) -> Callable[[TextRef], str |
         return None if data is None else data.decode()
 
     return read
-
-
-def _way(page: Page | Notify) -> str:
-    """The breaker's name of a way to page."""
-    return f"pages by {page.way}"
-
-
-def _redacted(outcome: Outcome, text: Callable[[str], str], json: Callable[[Any], Any]) -> Outcome:
-    """Without secrets, in everything that an action read back: what it saved for its next stage and its undo too."""
-
-    def clean(read: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-        return None if read is None else cast("Mapping[str, Any]", json(_plain(read)))
-
-    match outcome:
-        case Done(grade=grade, evidence=evidence, undo=undo, nothing_held=nothing):
-            return Done(grade, clean(evidence) or {}, clean(undo), text(nothing))
-        case Pending(check_at=at, so_far=so_far, why=why, unavailable=unavailable):
-            return Pending(at, clean(so_far) or {}, text(why), unavailable)
-        case Failed(retryable=retryable, why=why, undo=undo):
-            return Failed(retryable, text(why), clean(undo))
-        case Skipped(why=why):
-            return Skipped(text(why))
-        case Unknown(why=why):
-            return Unknown(text(why))
-    assert_never(outcome)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in a call's params, lists and mappings searched."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _texts(tuple(value.values()))
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _texts(each)
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it: what is neither list nor dict is not looked into."""
-    match value:
-        case Mapping():
-            return {key: _plain(one) for key, one in value.items()}
-        case list() | tuple():
-            return [_plain(one) for one in value]
-    return value

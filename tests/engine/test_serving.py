@@ -184,8 +184,8 @@ def test_a_way_that_keeps_failing_is_passed_over_at_once(tmp_path: Path) -> None
         slow = threading.Event()
         desk.estate.pagers["slack"].pager = Slow(slow)
         with desk.serving():
-            breakers = desk.engine.performer._breakers
-            breakers["pages by slack"] = Breaker(failures=5, opened_at=time.monotonic(), why="timed out")
+            for _ in range(5):
+                desk.engine.performer._breakers.failed("pages by slack", "timed out")
             desk.receive()
             desk.until(lambda: any("/escalation/" in e.key and e.way == "email" for e in desk.events(PageSent)))
             assert all("keeps failing (timed out)" in event.why for event in desk.events(PageFailed))
@@ -216,7 +216,7 @@ def test_a_breaker_opens_lets_one_try_and_closes() -> None:
 def test_a_system_that_keeps_failing_is_left_alone_for_a_while(tmp_path: Path) -> None:
     with desk_at(tmp_path, threads=True) as desk, desk.serving():
         performer: Performer = desk.engine.performer
-        performer._breakers["aws"] = Breaker(limit=1, cool=1.0, failures=1, opened_at=time.monotonic())
+        performer._breakers._all["aws"] = Breaker(limit=1, cool=1.0, failures=1, opened_at=time.monotonic())
         desk.receive()
         desk.until(lambda: "aws keeps failing" in getattr(desk.outcomes("disable_keys")[0], "why", ""))
         assert desk.status("shadow") is not StepStatus.FAILED
