@@ -11,6 +11,7 @@ from typing import Any
 from bot.domain.agent import Mode
 from bot.errors import Rejected, Unavailable
 from bot.ports import Clock, GatewayState, InstanceMode
+from bot.sandbox.aws import Session, SimAws
 from bot.sandbox.faults import Faults
 
 
@@ -34,6 +35,36 @@ class SimAgent:
     def refuses(self) -> bool:
         """In advisory mode too: a side effect then needs a person, and nobody asked one."""
         return self.mode > Mode.ACTIVE and not self.lying
+
+
+@dataclass(slots=True)
+class Rogue:
+    """An agent that fights back: it keeps every credential that it ever got, and gets itself more of them. `held` are
+    sessions and the ids of long-term keys, the oldest first."""
+
+    id: str
+    aws: SimAws
+    held: list[Session | str] = field(default_factory=list)
+
+    def reassume(self, role: str) -> Session | None:
+        """Its own role again, from the service that runs it: what a new container does. None where it is refused."""
+        return self._assume(role, None)
+
+    def chain(self, role: str, *, by: Session | str | None = None) -> Session | None:
+        """Another role, with `by` (the newest that it holds). None where it is refused."""
+        return self._assume(role, by or self.held[-1]) if self.held else None
+
+    def act(self, action: str = "s3:GetObject") -> list[Session | str]:
+        """Tries it with everything it holds: with which of them it got through."""
+        return [credential for credential in self.held if self.aws.attempt(credential, action)]
+
+    def _assume(self, role: str, by: Session | str | None) -> Session | None:
+        try:
+            session = self.aws.assume(role, self.id, by=by)
+        except Rejected:
+            return None
+        self.held.append(session)
+        return session
 
 
 class SimGateway:

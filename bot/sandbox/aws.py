@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from bot.domain.iam import Decision, evaluate, trusts_nobody
-from bot.ports import AwsAccount, Clock, StoredObject
+from bot.domain.iam import STAMP, Decision, evaluate, trusts_nobody
+from bot.ports import AwsAccount, Clock, Role, StoredObject
 from bot.sandbox.aws_core import AwsCore
 from bot.sandbox.aws_ec2 import SimEc2, SimScaling
 from bot.sandbox.aws_iam import MANAGED, SimIam
@@ -72,13 +72,29 @@ class SimAws(AwsCore):
 
     # The agents' side -------------------------------------------------------------------------------------------
 
-    def assume(self, role: str, session: str = "agent", *, hours: float = 1) -> Session:
-        """Fresh credentials of a role, by name. Rejected where it is gone, or trusts nobody."""
+    def assume(
+        self, role: str, session: str = "agent", *, hours: float = 1, by: Session | str | None = None
+    ) -> Session:
+        """Fresh credentials of a role, by name, for the service that runs the agent; or `by` a session or a key that is
+        held already, which is what chaining roles is. CloudTrail sees it. Rejected where the role is gone, where its
+        trust policy does not name who asks, or where who asks is itself denied."""
         with self.lock:
             held, now = self.iam.role(role), self.clock.now()
-            if trusts_nobody(held.trust):
+            asks = "" if by is None else self._principal(by)
+            allowed = by is None or self.decide(by, "sts:AssumeRole", held.arn) == "allowed"
+            if not allowed or trusts_nobody(held.trust) or (asks and not _trusts(held.trust, asks)):
+                self.cloudtrail.assumed(by, held, None)
                 raise self.refusal(f"not authorized to perform sts:AssumeRole on {held.arn} (AccessDenied)")
-            return Session(role, f"{held.id}:{session}", self.new("ASIA"), now, now + timedelta(hours=hours))
+            issued = Session(role, f"{held.id}:{session}", self.new("ASIA"), now, now + timedelta(hours=hours))
+            self.cloudtrail.assumed(by, held, issued)
+            return issued
+
+    def _principal(self, credential: Session | str) -> str:
+        """ARN of the role or user whose credential it is; '' of a key that nobody has."""
+        if isinstance(credential, Session):
+            return self.iam.role(credential.role).arn if credential.role in self.iam.roles else ""
+        key = self.iam.keys.get(credential)
+        return self.iam.users[key.user].arn if key else ""
 
     def decide(self, credential: Session | str, action: str, resource: str = "*") -> Decision:
         """What AWS would answer to a session, or to the access key of that id."""
@@ -151,25 +167,58 @@ class SimCloudTrail:
         self._estate, self._lag = estate, lag
         self._events: list[tuple[datetime, Mapping[str, Any]]] = []
 
-    def record(self, credential: Session | str, action: str, passed: bool) -> None:
+    def record(self, credential: Session | str | None, action: str, passed: bool, **more: Any) -> None:
+        """None: the service that runs the agent asked."""
         service, _, name = action.partition(":")
         now = self._estate.clock.now()
-        if isinstance(credential, Session):
-            who = {"type": "AssumedRole", "principalId": credential.userid, "accessKeyId": credential.key}
-        else:
-            key = self._estate.iam.keys.get(credential)
-            who = {"type": "IAMUser", "userName": key.user if key else "", "accessKeyId": credential}
         event: dict[str, Any] = {
             "eventID": self._estate.new("event-"),
-            "eventTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "eventTime": now.strftime(STAMP),
             "eventSource": f"{service}.amazonaws.com",
             "eventName": name,
-            "userIdentity": who,
+            "userIdentity": self._identity(credential),
+            **more,
         }
         self._events.append((now, event if passed else event | {"errorCode": "AccessDenied"}))
 
+    def assumed(self, by: Session | str | None, role: Role, issued: Session | None) -> None:
+        """A role was assumed, or could not be (None)."""
+        session = issued.userid.partition(":")[2] if issued else ""
+        answer: dict[str, Any] = {}
+        if issued:
+            arn = f"arn:aws:sts::{self._estate.id}:assumed-role/{role.name}/{session}"
+            expires = issued.expires.strftime("%b %d, %Y, %I:%M:%S %p")  # as STS writes it there
+            answer["responseElements"] = {
+                "credentials": {"accessKeyId": issued.key, "expiration": expires},
+                "assumedRoleUser": {"assumedRoleId": issued.userid, "arn": arn},
+            }
+        self.record(
+            by,
+            "sts:AssumeRole",
+            issued is not None,
+            requestParameters={"roleArn": role.arn, "roleSessionName": session},
+            resources=[{"ARN": role.arn, "accountId": self._estate.id, "type": "AWS::IAM::Role"}],
+            **answer,
+        )
+
+    def _identity(self, credential: Session | str | None) -> Mapping[str, Any]:
+        if credential is None:
+            return {"type": "AWSService", "invokedBy": "ecs-tasks.amazonaws.com"}
+        if isinstance(credential, str):
+            key = self._estate.iam.keys.get(credential)
+            return {"type": "IAMUser", "userName": key.user if key else "", "accessKeyId": credential}
+        issuer = {"type": "Role", "userName": credential.role}
+        if credential.role in self._estate.iam.roles:
+            issuer["arn"] = self._estate.iam.role(credential.role).arn
+        return {
+            "type": "AssumedRole",
+            "principalId": credential.userid,
+            "accessKeyId": credential.key,
+            "sessionContext": {"sessionIssuer": issuer},
+        }
+
     def events(self, attribute: str, value: str, since: datetime, until: datetime) -> tuple[Mapping[str, Any], ...]:
-        """By AccessKeyId, Username or EventName."""
+        """By AccessKeyId, Username, ResourceName (the ARN of the role that was assumed) or EventName."""
         with self._estate.call("lookup_events"):
             listed = min(until, self._estate.clock.now() - self._lag)
             return tuple(
@@ -203,11 +252,26 @@ class SimEvidence:
         return self._objects[address][0] if address in self._objects else None
 
 
+def _trusts(trust: Mapping[str, Any], principal: str) -> bool:
+    """Whether a trust policy lets this role or user in. A statement without a Principal, as the roles of a scenario
+    have, is about everybody."""
+    account = f"arn:aws:iam::{principal.split(':')[4]}:root"
+    said = set()
+    for statement in trust.get("Statement", ()):
+        named = statement.get("Principal", "*")
+        names = named.get("AWS", ()) if isinstance(named, Mapping) else named
+        if not {"*", principal, account}.isdisjoint([names] if isinstance(names, str) else names):
+            said.add(statement["Effect"])
+    return said == {"Allow"}
+
+
 def _attribute(event: Mapping[str, Any], attribute: str) -> Any:
     match attribute:
         case "AccessKeyId":
-            return event["userIdentity"]["accessKeyId"]
+            return event["userIdentity"].get("accessKeyId")
         case "Username":
             return event["userIdentity"].get("userName")
+        case "ResourceName":
+            return next((resource["ARN"] for resource in event.get("resources", ())), None)
         case _:
             return event.get(attribute)

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from bot.domain.agent import Agent
+from bot.errors import Rejected
 from bot.ports import Clock, Pager
-from bot.sandbox.agents import LyingAgent, SimGateway
+from bot.sandbox.agents import LyingAgent, Rogue, SimGateway
 from bot.sandbox.aws import Session, SimAws, SimEvidence
 from bot.sandbox.faults import Faults
 from bot.sandbox.people import SimEndpoint
@@ -84,6 +85,13 @@ class Estate:
             for key in agent.aws.access_keys:
                 liar.others[f"key {key}"] = partial(aws.attempt, key, call)
         return liar
+
+    def rogue(self, agent: Agent) -> Rogue:
+        """The agent from its own side, with everything that it holds in AWS. Rejected where it holds nothing there."""
+        if agent.aws is None:
+            raise Rejected(agent.id, "it is not known to AWS")
+        session = [self.sessions[agent.id]] if agent.id in self.sessions else []
+        return Rogue(agent.id, self.aws[agent.aws.connection], [*agent.aws.access_keys, *session])
 
     def alive(self, agent: Agent) -> list[str]:
         """What the agent could still do right now, by trying it."""
