@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = {
-    "errors": 0,
+    **dict.fromkeys(("agent", "errors"), 0),
     "domain": 1,
     "ports": 2,
+    "files": 2,
     **dict.fromkeys(("sources", "actions", "adapters", "sandbox"), 3),
     **dict.fromkeys(("store", "config", "documents", "ledger"), 4),
     "engine": 5,
@@ -81,6 +83,19 @@ def test_the_domain_only_thinks(path: Path) -> None:
         if isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             assert called not in IMPURE_CALLS, f"{path}:{node.lineno}: {called}() is not pure"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room(name_of(p)) == "agent"], ids=name_of)
+def test_what_an_agent_takes_with_it_is_this_package_and_python(path: Path) -> None:
+    for line, module in imports(path):
+        own = f"{module}.".startswith("bot.agent.")
+        assert own or module.split(".")[0] in sys.stdlib_module_names, f"{path}:{line}: an agent may not have {module}"
+
+
+def test_the_agents_client_loads_nothing_else_of_firedoor() -> None:
+    say = "import bot.agent, sys; print(*sorted(name for name in sys.modules if name.split('.')[0] == 'bot'))"
+    found = subprocess.run([sys.executable, "-S", "-c", say], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {name for name in found.stdout.split() if not f"{name}.".startswith("bot.agent.")} == {"bot"}
 
 
 def test_modules_are_nouns_of_the_field() -> None:
