@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from base64 import b64decode
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from botocore.exceptions import BotoCoreError
 
 from bot.adapters.aws_api import AwsApi
 from bot.errors import Rejected, Unavailable
-from bot.ports import Clock, StoredObject
+from bot.files import write_whole
+from bot.ports import Clock, Retention, StoredObject
+
+COMPLIANCE = "COMPLIANCE"
+ABSENT = ("NoSuchKey", "NoSuchVersion", "404")
 
 
 class FolderEvidence:
@@ -33,7 +36,7 @@ class FolderEvidence:
         path = self._folder / digest
         try:
             if not path.exists():
-                self._write(path, data)
+                write_whole(path, data, mode=0o440)
                 self._note(digest, len(data), name, retain_until)
             kept = path.read_bytes()
         except OSError as error:
@@ -43,9 +46,7 @@ class FolderEvidence:
         return StoredObject(str(path), digest, len(kept), None)
 
     def get(self, address: str) -> bytes | None:
-        path = Path(address)
-        if path.parent != self._folder:
-            raise Rejected("evidence", f"{address} is not in {self._folder}")
+        path = self._path(address)
         try:
             return path.read_bytes()
         except FileNotFoundError:
@@ -53,21 +54,16 @@ class FolderEvidence:
         except OSError as error:
             raise Unavailable("evidence", f"{address}: {error}") from error
 
-    def _write(self, path: Path, data: bytes) -> None:
-        """All of it or nothing, and on the disk before the name is there."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fchmod(handle, 0o440)
-                os.fsync(handle)
-            os.replace(temporary, path)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        _sync(path.parent)
+    def retention(self, address: str) -> Retention | None:
+        """None: a folder locks nothing."""
+        self._path(address)
+        return None
+
+    def _path(self, address: str) -> Path:
+        path = Path(address)
+        if path.parent != self._folder:
+            raise Rejected("evidence", f"{address} is not in {self._folder}")
+        return path
 
     def _note(self, digest: str, size: int, name: str, retain_until: datetime | None) -> None:
         kept = retain_until.isoformat() if retain_until else "-"
@@ -97,30 +93,25 @@ class BucketEvidence:
             why = f"{self._bucket} keeps no versions: evidence wants a bucket made with Object Lock"
             raise Rejected(self._api.system, why)
         head = self._head(key, VersionId=version)
-        locked = head.get("ObjectLockRetainUntilDate")
-        if retain_until and (locked is None or locked < retain_until):  # the same bytes, wanted for longer
+        if retain_until and not _holds(_retention(head), retain_until):  # the same bytes, wanted for longer
             self._lock(key, version, retain_until)
-            locked = self._head(key, VersionId=version).get("ObjectLockRetainUntilDate")
-        if retain_until and (locked is None or locked < retain_until.replace(microsecond=0)):
-            raise Rejected(
-                self._api.system, f"{key} is not locked until {retain_until}: has {self._bucket} Object Lock?"
-            )
+            head = self._head(key, VersionId=version)
+        locked = _retention(head)
+        if retain_until and not _holds(locked, retain_until):
+            read = f"it reads back {locked.mode} until {locked.until}" if locked else f"has {self._bucket} Object Lock?"
+            raise Rejected(self._api.system, f"{key} is not locked in {COMPLIANCE} mode until {retain_until}: {read}")
         address = f"s3://{self._bucket}/{quote(key)}?{urlencode({'versionId': version})}"
         kept = self.get(address) or b""
         said = b64decode(head.get("ChecksumSHA256", ""))
         if hashlib.sha256(kept).digest() != digest.digest() or said != digest.digest():
             raise Rejected(self._api.system, f"{address} does not hold what was stored: do not rely on it")
-        return StoredObject(address, digest.hexdigest(), len(kept), locked)
+        return StoredObject(
+            address, digest.hexdigest(), len(kept), locked.until if locked else None, locked.mode if locked else ""
+        )
 
     def get(self, address: str) -> bytes | None:
-        where = urlsplit(address)
-        key = where.path.removeprefix("/")
-        if (where.scheme, where.netloc) != ("s3", self._bucket) or not key.startswith(f"{self._prefix}sha256/"):
-            raise Rejected(self._api.system, f"{address} is not in s3://{self._bucket}/{self._prefix}sha256/")
-        versions = parse_qs(where.query).get("versionId", ())
-        version = {"VersionId": versions[0]} if versions else {}
-        absent = ("NoSuchKey", "NoSuchVersion", "404")
-        found = self._api.ask("s3", "get_object", absent, Bucket=self._bucket, Key=key, **version)
+        key, version = self._key(address)
+        found = self._api.ask("s3", "get_object", ABSENT, Bucket=self._bucket, Key=key, **version)
         if found is None:
             return None
         try:
@@ -129,9 +120,23 @@ class BucketEvidence:
             raise Unavailable(self._api.system, f"{address}: {error}") from error
         return body
 
+    def retention(self, address: str) -> Retention | None:
+        key, version = self._key(address)
+        head = self._api.ask("s3", "head_object", ABSENT, Bucket=self._bucket, Key=key, **version)
+        return _retention(head or {})
+
+    def _key(self, address: str) -> tuple[str, dict[str, str]]:
+        """The object's key, and its version as S3's calls take it."""
+        where = urlsplit(address)
+        key = unquote(where.path.removeprefix("/"))
+        if (where.scheme, where.netloc) != ("s3", self._bucket) or not key.startswith(f"{self._prefix}sha256/"):
+            raise Rejected(self._api.system, f"{address} is not in s3://{self._bucket}/{self._prefix}sha256/")
+        versions = parse_qs(where.query).get("versionId", ())
+        return key, {"VersionId": versions[0]} if versions else {}
+
     def _store(self, data: bytes, key: str, name: str, retain_until: datetime | None) -> Mapping[str, Any] | None:
         """None where the bytes are there already."""
-        lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": retain_until} if retain_until else {}
+        lock = {"ObjectLockMode": COMPLIANCE, "ObjectLockRetainUntilDate": retain_until} if retain_until else {}
         return self._api.ask(
             "s3",
             "put_object",
@@ -149,15 +154,18 @@ class BucketEvidence:
         return self._api.call("s3", "head_object", Bucket=self._bucket, Key=key, ChecksumMode="ENABLED", **version)
 
     def _lock(self, key: str, version: str, until: datetime) -> None:
-        retention = {"Mode": "COMPLIANCE", "RetainUntilDate": until}
+        retention = {"Mode": COMPLIANCE, "RetainUntilDate": until}
         self._api.call(
             "s3", "put_object_retention", Bucket=self._bucket, Key=key, VersionId=version, Retention=retention
         )
 
 
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _retention(head: Mapping[str, Any]) -> Retention | None:
+    """As S3 says it of one version."""
+    mode, until = head.get("ObjectLockMode"), head.get("ObjectLockRetainUntilDate")
+    return Retention(mode, until) if mode and until else None
+
+
+def _holds(locked: Retention | None, until: datetime) -> bool:
+    """S3 keeps whole seconds. In governance mode a permission takes the lock away: that is none."""
+    return locked is not None and locked.mode == COMPLIANCE and locked.until >= until.replace(microsecond=0)

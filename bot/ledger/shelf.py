@@ -3,8 +3,6 @@ only `checkpoint` is ever replaced, and an anchor never is."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +12,7 @@ from botocore.exceptions import BotoCoreError
 
 from bot.adapters.aws_api import AwsApi
 from bot.errors import Rejected, Unavailable
+from bot.files import UNFINISHED, write_whole
 
 SYSTEM = "ledger"
 
@@ -51,19 +50,7 @@ class Folder:
     def write(self, path: str, data: bytes) -> None:
         target = self.root / path
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".new-")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fchmod(handle, 0o444)
-                    os.fsync(handle)
-                os.replace(temporary, target)
-            except OSError:
-                Path(temporary).unlink(missing_ok=True)
-                raise
-            _sync(target.parent)
+            write_whole(target, data)
         except OSError as error:
             raise Unavailable(SYSTEM, f"{target}: {error}") from error
 
@@ -75,7 +62,7 @@ class Folder:
 
     def names(self, folder: str) -> Iterator[str]:
         for path in sorted((self.root / folder).rglob("*")):
-            if path.is_file() and not path.name.startswith(".new-"):
+            if path.is_file() and not path.name.startswith(UNFINISHED):
                 yield path.relative_to(self.root).as_posix()
 
 
@@ -109,11 +96,3 @@ class Bucket:
     def _put(self, path: str, data: bytes, **lock: Any) -> None:
         key = self._prefix + path
         self._api.call("s3", "put_object", Bucket=self._bucket, Key=key, Body=data, ChecksumAlgorithm="SHA256", **lock)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

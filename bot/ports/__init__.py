@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from bot.domain.redaction import Json, Redactor
@@ -37,12 +37,15 @@ from bot.ports.aws import (
     Snapshot,
     Tasks,
 )
-from bot.ports.evidence import Evidence, StoredObject
+from bot.ports.evidence import AuditLog, Evidence, Retention, StoredObject
+from bot.ports.kubernetes import Autoscaler, Cluster, NetworkPolicy, Pod, ServiceAccount, Workload
 from bot.ports.people import Chat, ChatChannel, ChatFile, ChatMessage, MessageRef, PageMessage, Pager
 from bot.ports.vault import Entity, KvValue, Lease, Vault, VaultToken
 
 __all__ = [
     "AccessKey",
+    "AuditLog",
+    "Autoscaler",
     "AwsAccount",
     "Chat",
     "ChatChannel",
@@ -78,6 +81,7 @@ __all__ = [
     "Role",
     "Scaling",
     "Secrets",
+    "Retention",
     "Snapshot",
     "StoredObject",
     "Switchboard",
@@ -111,6 +115,8 @@ class Ports:
     redactor: Redactor | None = None  # which knows the secrets that this process was given
 
     def clean(self, value: Json) -> Json:
+    audits: Mapping[str, AuditLog] = field(default_factory=dict)  # by the name of the Vault connection
+    retain: timedelta = timedelta(days=365)  # how long evidence is locked
         """Without secrets: for what an action stores itself, and somebody else reads (evidence)."""
         return (self.redactor or Redactor(self.salt)).json(value)
 

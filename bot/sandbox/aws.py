@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bot.domain.iam import STAMP, Decision, evaluate, trusts_nobody
-from bot.ports import AwsAccount, Clock, Role, StoredObject
+from bot.ports import AwsAccount, Clock, Retention, Role, StoredObject
 from bot.sandbox.aws_core import AwsCore
 from bot.sandbox.aws_ec2 import SimEc2, SimScaling
 from bot.sandbox.aws_iam import MANAGED, SimIam
@@ -245,11 +245,16 @@ class SimEvidence:
         self._objects[address] = (data, locked)
         self.names.setdefault(address, []).append(name)
         self.faults.after("put")
-        return StoredObject(address, digest, len(data), locked)
+        return StoredObject(address, digest, len(data), locked, "COMPLIANCE" if locked else "")
 
     def get(self, address: str) -> bytes | None:
         self.faults.before("get")
         return self._objects[address][0] if address in self._objects else None
+
+    def retention(self, address: str) -> Retention | None:
+        self.faults.before("retention")
+        _, until = self._objects.get(address, (b"", None))
+        return Retention("COMPLIANCE", until) if until else None
 
 
 def _trusts(trust: Mapping[str, Any], principal: str) -> bool:

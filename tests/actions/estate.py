@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from bot.domain.agent import Agent
-from bot.ports import AwsAccount, StoredObject
+from bot.ports import AwsAccount, Retention, StoredObject
 from bot.sandbox.faults import Faults
 
 
@@ -83,6 +83,10 @@ class Shelf:
 
     def get(self, address: str) -> bytes | None:
         return next((data for data, stored in self.objects.values() if stored.address == address), None)
+
+    def retention(self, address: str) -> Retention | None:
+        until = next((stored.locked_until for _, stored in self.objects.values() if stored.address == address), None)
+        return Retention("COMPLIANCE", until) if until else None
 
 
 def account(parameters: Parameters | None = None, trail: Trail | None = None) -> AwsAccount:

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from bot.adapters.aws_api import AwsApi
 from bot.adapters.evidence import BucketEvidence, FolderEvidence
 from bot.errors import Rejected
-from bot.ports import Evidence
+from bot.ports import Evidence, Retention
 from bot.sandbox.aws import SimEvidence
 from bot.sandbox.clock import SimClock
 from tests.aws_estate import CREDENTIALS, REGION, client, fresh
@@ -100,6 +100,31 @@ def test_a_bucket_locks_a_version_and_only_ever_for_longer(locked: BucketEvidenc
         s3.delete_object(Bucket=bucket, Key=f"incidents/sha256/{SHA256}", VersionId=version)
     s3.delete_object(Bucket=bucket, Key=f"incidents/sha256/{SHA256}")  # a marker hides it, and deletes nothing
     assert locked.get(first.address) == DATA
+
+
+def test_the_lock_is_read_back_with_its_mode(locked: BucketEvidence):
+    stored = locked.put(DATA, name="one", retain_until=UNTIL)
+    assert stored.lock == "COMPLIANCE"
+    assert locked.retention(stored.address) == Retention("COMPLIANCE", UNTIL)
+    free = locked.put(DATA + b"x", name="two", retain_until=None)
+    assert (free.lock, locked.retention(free.address)) == ("", None)
+
+
+def test_a_lock_that_a_permission_could_take_away_is_made_one_that_none_can(
+    locked: BucketEvidence, bucket: str, moto: str
+):
+    s3: Any = client("s3", moto)
+    weak = {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": UNTIL + timedelta(days=9)}
+    s3.put_object(Bucket=bucket, Key=f"incidents/sha256/{SHA256}", Body=DATA, ChecksumAlgorithm="SHA256", **weak)
+    assert locked.put(DATA, name="one", retain_until=UNTIL).lock == "COMPLIANCE"
+
+
+def test_memory_and_folder_say_what_they_lock(tmp_path: Path, clock: SimClock):
+    folder, memory = FolderEvidence(tmp_path, clock), SimEvidence()
+    assert folder.retention(folder.put(DATA, name="one", retain_until=UNTIL).address) is None
+    assert memory.retention(memory.put(DATA, name="one", retain_until=UNTIL).address) == Retention("COMPLIANCE", UNTIL)
+    with pytest.raises(Rejected, match="is not in"):
+        folder.retention("/etc/passwd")
 
 
 def test_a_bucket_reads_nothing_else(locked: BucketEvidence):
