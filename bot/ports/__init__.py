@@ -38,14 +38,12 @@ from bot.ports.aws import (
     Tasks,
 )
 from bot.ports.evidence import AuditLog, Evidence, Retention, StoredObject
-from bot.ports.kubernetes import Autoscaler, Cluster, NetworkPolicy, Pod, ServiceAccount, Workload
 from bot.ports.people import Chat, ChatChannel, ChatFile, ChatMessage, MessageRef, PageMessage, Pager
 from bot.ports.vault import Entity, KvValue, Lease, Vault, VaultToken
 
 __all__ = [
     "AccessKey",
     "AuditLog",
-    "Autoscaler",
     "AwsAccount",
     "Chat",
     "ChatChannel",
@@ -78,10 +76,10 @@ __all__ = [
     "Pager",
     "Parameters",
     "Ports",
+    "Retention",
     "Role",
     "Scaling",
     "Secrets",
-    "Retention",
     "Snapshot",
     "StoredObject",
     "Switchboard",
@@ -109,14 +107,14 @@ class Ports:
     switchboard: Switchboard | None = None  # of the instances that are enrolled here
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     evidence: Evidence | None = None
+    audits: Mapping[str, AuditLog] = field(default_factory=dict)  # by the name of the Vault connection
+    retain: timedelta = timedelta(days=365)  # how long evidence is locked
     pagers: Mapping[str, Pager] = field(default_factory=dict)
     chat: Chat | None = None
     salt: bytes = b""  # the installation's redaction salt
     redactor: Redactor | None = None  # which knows the secrets that this process was given
 
     def clean(self, value: Json) -> Json:
-    audits: Mapping[str, AuditLog] = field(default_factory=dict)  # by the name of the Vault connection
-    retain: timedelta = timedelta(days=365)  # how long evidence is locked
         """Without secrets: for what an action stores itself, and somebody else reads (evidence)."""
         return (self.redactor or Redactor(self.salt)).json(value)
 
