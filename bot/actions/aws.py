@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from bot.domain.agent import Agent, AwsIdentity
-from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending
+from bot.domain.outcome import Done, Failed, Grade
 from bot.domain.playbook import Param, Target
 from bot.ports import AwsAccount, Instance, Ports, Role, connected
 
@@ -18,8 +18,6 @@ CONNECTION = Param("connection", required=False, doc="AWS connection; the agent'
 INSTANCE = Param("instance", doc="EC2 instance id, or its ARN")
 
 PROPAGATION = timedelta(minutes=5)  # IAM takes effect within seconds as a rule, and AWS promises no bound
-PATIENCE = timedelta(minutes=1)  # how long a change may take until it can be read back
-_AGAIN = timedelta(seconds=2)
 
 
 def identity(params: Mapping[str, Any], agent: Agent | None) -> AwsIdentity | None:
@@ -40,11 +38,6 @@ def partition(known: AwsIdentity) -> str:
     for arn in known.roles:
         return arn.split(":")[1]
     return next((f"aws-{each}" for each in ("cn", "us-gov") if known.region.startswith(f"{each}-")), "aws")
-
-
-def protected(ports: Ports, *names: str) -> str:
-    """Why one of these must not be touched, or ''."""
-    return next(filter(None, (ports.directory.protected(name) for name in names if name)), "")
 
 
 # Roles ----------------------------------------------------------------------------------------------------------
@@ -173,25 +166,3 @@ def foreign_role(params: Mapping[str, Any], role: str, what: str) -> Failed | No
     runs = f"runs as {role}" if role else "has no role of its own"
     why = f"{what} {runs}, which is no role of {params['agent']}"
     return Failed(retryable=False, why=f"{why}: add it to aws.roles in agents.yaml, or stop it by hand")
-
-
-# Reading back ---------------------------------------------------------------------------------------------------
-
-
-def settled(
-    seen: Done | None,
-    now: datetime,
-    so_far: Mapping[str, Any],
-    undo: Mapping[str, Any],
-    target: str,
-    why: str,
-    patience: timedelta = PATIENCE,
-) -> Outcome:
-    """Done as soon as the change can be read back, tried for `patience`. After that Done too, but `unverified`: the
-    change was asked for, and a release must know how to take it back."""
-    if seen:
-        return replace(seen, undo=undo)
-    since = so_far.get("since", now.isoformat())
-    if now - datetime.fromisoformat(since) >= patience:
-        return Done(Grade.UNVERIFIED, {"target": target, "why": why}, undo=undo)
-    return Pending(now + _AGAIN, {**so_far, "since": since}, f"{why}; looking again")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from bot.actions import Action, aws
+from bot.actions.switch import protected, settled
 from bot.domain.agent import Agent
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped
 from bot.domain.playbook import Target
@@ -59,7 +60,7 @@ class Isolate(Action):
         key: str,
         so_far: Mapping[str, Any] | None = None,
     ) -> Outcome:
-        if why := aws.protected(ports, f"ec2-instance:{params['instance']}"):
+        if why := protected(ports, f"ec2-instance:{params['instance']}"):
             return Skipped(why)
         account, now = aws.account(params, ports), ports.clock.now()
         instance = aws.find_instance(params, account)
@@ -77,7 +78,7 @@ class Isolate(Action):
         if refused and seen is None and not _moved(account, instance.id, quarantine):
             raise refused[0]  # nothing changed, so nothing has to be remembered for a release
         why = "; ".join(map(str, refused)) or f"the interfaces of {instance.id} do not read as isolated"
-        return aws.settled(seen, now, so_far, {"groups": saved}, f"ec2-instance:{instance.id}", why)
+        return settled(seen, now, so_far, {"groups": saved}, f"ec2-instance:{instance.id}", why)
 
     def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:
         return _read(params["instance"], aws.account(params, ports))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from bot.actions import Action, aws
+from bot.actions.switch import protected, settled
 from bot.domain.agent import Agent
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped
 from bot.domain.playbook import Target
@@ -75,7 +76,7 @@ class DenyAll(Action):
         key: str,
         so_far: Mapping[str, Any] | None = None,
     ) -> Outcome:
-        if why := aws.protected(ports, params["agent"], params["principal"], params.get("user", "")):
+        if why := protected(ports, params["agent"], params["principal"], params.get("user", "")):
             return Skipped(why)
         principal, now = _Principal(params, ports), ports.clock.now()
         if absent := principal.absent():
@@ -87,7 +88,7 @@ class DenyAll(Action):
         alive_until = f"{now + aws.PROPAGATION:%Y-%m-%dT%H:%M:%SZ}"
         seen = Done(Grade.CONFIG, {**principal.evidence(), "alive_until": alive_until})
         undo, why = {"attached": so_far["attached"]}, f"AWSDenyAll was attached to {principal.name} but is not listed"
-        return aws.settled(seen if principal.is_denied() else None, now, so_far, undo, principal.name, why)
+        return settled(seen if principal.is_denied() else None, now, so_far, undo, principal.name, why)
 
     def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:
         principal = _Principal(params, ports)

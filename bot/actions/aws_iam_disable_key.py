@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from bot.actions import Action, aws
+from bot.actions.switch import protected, settled
 from bot.domain.agent import Agent
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped
 from bot.domain.playbook import Param, Target
@@ -64,7 +65,7 @@ class DisableKey(Action):
         so_far: Mapping[str, Any] | None = None,
     ) -> Outcome:
         id, users = params["key"], ", ".join(params["users"])
-        if why := aws.protected(ports, f"access-key:{id}", params["agent"]):
+        if why := protected(ports, f"access-key:{id}", params["agent"]):
             return Skipped(why)
         found, now = _find(params, ports), ports.clock.now()
         if found is None and params["enrolled"]:
@@ -81,7 +82,7 @@ class DisableKey(Action):
             found = _find(params, ports)
         undo = {"user": so_far["user"], "active": so_far["active"]}
         seen = _done(found, ports) if found and not found.active else None
-        return aws.settled(seen, now, so_far, undo, f"access-key:{id}", f"key {id} was disabled but reads active")
+        return settled(seen, now, so_far, undo, f"access-key:{id}", f"key {id} was disabled but reads active")
 
     def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:
         found = _find(params, ports)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from bot.actions import Action, aws
+from bot.actions.switch import protected, settled
 from bot.domain.agent import Agent
 from bot.domain.iam import STAMP, cutoff_of, denies_everything, deny_older
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped
@@ -46,7 +47,7 @@ class RevokeSessions(Action):
         so_far: Mapping[str, Any] | None = None,
     ) -> Outcome:
         arn, account, now = params["role"], aws.account(params, ports), ports.clock.now()
-        if why := aws.protected(ports, f"iam-role:{arn}", params["agent"]):
+        if why := protected(ports, f"iam-role:{arn}", params["agent"]):
             return Skipped(why)
         role, name = aws.find_role(arn, account), aws.role_name(arn)
         if not isinstance(role, Role):
@@ -62,7 +63,7 @@ class RevokeSessions(Action):
         if seen and seen.evidence["cutoff"] < so_far["cutoff"]:  # an older one, read from a replica that lags behind
             seen = None
         undo = {"before": so_far["before"]}
-        return aws.settled(seen, now, so_far, undo, arn, f"{POLICY} was put on {name} but cannot be read back")
+        return settled(seen, now, so_far, undo, arn, f"{POLICY} was put on {name} but cannot be read back")
 
     def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:
         arn = params["role"]

@@ -1,94 +1,30 @@
-"""The shape that most `aws.*` actions have: remember how one thing is, change it, read it back, give it back."""
+"""What the `aws.*` actions of the usual shape share: the account, the protected names, and who the thing belongs to."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime
 from typing import Any, ClassVar
 
-from bot.actions import Action, aws
+from bot.actions import aws, switch
 from bot.domain.agent import Agent
-from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped
+from bot.domain.outcome import Done, Failed, Grade
 from bot.domain.playbook import Target
 from bot.errors import Rejected
 from bot.ports import AwsAccount, Instance, Ports, Role
 
 
-class Switch(Action):
-    """Says what is particular to one action; when each is asked stands in `run` and `undo`. Each may be asked again."""
+class Switch(switch.Switch[AwsAccount]):
+    """Of one AWS account."""
 
-    containing = True
-    best_grade = Grade.CONFIG
-    patience: ClassVar[timedelta] = aws.PATIENCE  # until it must read as changed
+    named = ("agent", "role", "user", "instance")
     spreads: ClassVar[bool] = False  # IAM: it takes up to five minutes to hold everywhere
 
-    @abstractmethod
-    def name(self, params: Mapping[str, Any]) -> str:
-        """The thing, in a sentence."""
+    def system(self, params: Mapping[str, Any], ports: Ports) -> AwsAccount:
+        return aws.account(params, ports)
 
-    @abstractmethod
-    def absent(self, params: Mapping[str, Any], account: AwsAccount) -> Done | Failed | None:
-        """Why there is nothing to do (Done), or why it cannot or must not be done (Failed); None where it can."""
-
-    @abstractmethod
-    def state(self, params: Mapping[str, Any], account: AwsAccount) -> Any:
-        """How the thing is: what a release needs (JSON)."""
-
-    @abstractmethod
-    def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
-        """Changes it. What it returns is kept for `seen`. Already changed: the same result."""
-
-    @abstractmethod
-    def seen(self, params: Mapping[str, Any], account: AwsAccount, kept: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """The evidence, where it reads as changed. `kept`: what `change` returned; {} where only looking."""
-
-    def restore(self, params: Mapping[str, Any], account: AwsAccount, before: Any) -> str:
-        """Puts it back to `before` and reads it back; returns why it is not as it was, or ''."""
-        raise NotImplementedError(f"{self.id} cannot be undone")
-
-    def unwanted(self, params: Mapping[str, Any], account: AwsAccount) -> Done | Failed | None:
-        """Why it is refused, or not needed, at the start; a release does not ask this."""
-        return None
-
-    def run(
-        self, params: Mapping[str, Any], ports: Ports, *, key: str, so_far: Mapping[str, Any] | None = None
-    ) -> Outcome:
-        named = [str(params.get(each, "")) for each in ("agent", "role", "user", "instance")]
-        if why := aws.protected(ports, *named, *params.get("principals", ())):
-            return Skipped(why)
-        account, now, name = aws.account(params, ports), ports.clock.now(), self.name(params)
-        if absent := self.absent(params, account) or (self.unwanted(params, account) if so_far is None else None):
-            return absent
-        if so_far is None:
-            return Pending(now, {"before": self.state(params, account)}, f"saved how {name} was")
-        if "since" not in so_far:
-            so_far = {**so_far, "kept": dict(self.change(params, account, key))}
-        seen = self.seen(params, account, so_far["kept"])
-        spread = {"alive_until": f"{now + aws.PROPAGATION:%Y-%m-%dT%H:%M:%SZ}"} if self.spreads else {}
-        done = None if seen is None else Done(Grade.CONFIG, {**seen, **spread})
-        undo = {"before": so_far["before"]} if self.undoable else {}
-        why = f"{self.id} was asked of {name} and does not read so"
-        return aws.settled(done, now, so_far, undo, name, why, self.patience)
-
-    def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:
-        evidence = self.seen(params, aws.account(params, ports), {})
-        return None if evidence is None else Done(Grade.CONFIG, evidence)
-
-    def undo(
-        self,
-        params: Mapping[str, Any],
-        ports: Ports,
-        *,
-        undo: Mapping[str, Any],
-        key: str,
-    ) -> Outcome:
-        account = aws.account(params, ports)
-        if absent := self.absent(params, account):
-            return absent
-        if why := self.restore(params, account, undo["before"]):
-            return Failed(True, why)
-        return Done(Grade.CONFIG, {"target": self.name(params)})
+    def besides(self, now: datetime) -> Mapping[str, Any]:
+        return {"alive_until": f"{now + aws.PROPAGATION:%Y-%m-%dT%H:%M:%SZ}"} if self.spreads else {}
 
 
 class OfRole(Switch):

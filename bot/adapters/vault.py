@@ -93,6 +93,41 @@ class HvacVault:
             answer = self._client.adapter.get("/v1/sys/leases/count", params={"type": "irrevocable"})
             return int(answer["data"]["lease_count"])
 
+    def irrevocable_lease_ids(self) -> tuple[str, ...]:
+        with self._asking("to list irrevocable leases", _needs("sys/leases", "read", "sudo")):
+            answer = self._client.adapter.get("/v1/sys/leases", params={"type": "irrevocable"})
+            return tuple(lease["lease_id"] for lease in answer["data"]["leases"])
+
+    def revoke_prefix(self, prefix: str) -> None:
+        folder = prefix.rstrip("/") + "/"
+        needs = _needs(f"sys/leases/revoke-prefix/{folder}*", "update", "sudo")
+        with self._asking(f"to revoke the leases under {folder}", needs, retryable=True):
+            self._client.sys.revoke_prefix(prefix=folder)
+
+    # Auth roles -------------------------------------------------------------------------------------------------
+
+    def read_role(self, path: str) -> Mapping[str, Any] | None:
+        with self._asking(f"to read {path}", _needs(path, "read")):
+            answer = self._client.read(path)
+            return dict(answer["data"]) if answer else None
+
+    def write_role(self, path: str, says: Mapping[str, Any]) -> None:
+        with self._asking(f"to write {path}", _needs(path, "create", "update")):
+            self._client.write_data(path, data=dict(says))
+
+    def delete_role(self, path: str) -> None:
+        with self._asking(f"to delete {path}", _needs(path, "delete")):
+            self._client.delete(path)
+
+    def read_role_id(self, path: str) -> str:
+        with self._asking(f"to read the role id of {path}", _needs(f"{path}/role-id", "read")):
+            answer = self._client.read(f"{path}/role-id")
+            return str(answer["data"]["role_id"]) if answer else ""
+
+    def write_role_id(self, path: str, role_id: str) -> None:
+        with self._asking(f"to write the role id of {path}", _needs(f"{path}/role-id", "update")):
+            self._client.write_data(f"{path}/role-id", data={"role_id": role_id})
+
     # Identity ---------------------------------------------------------------------------------------------------
 
     def read_entity(self, entity_id: str) -> Entity | None:

@@ -6,7 +6,7 @@ import json
 import re
 from argparse import ArgumentParser, Namespace
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bot.actions import registry
@@ -61,10 +61,22 @@ def vault_policies(config: Config) -> dict[str, list[str]]:
             held[agent.vault.connection].append(agent.vault)
     lines = {line for call in _calls(config) for line in _permissions(call, "vault")}
     return {
-        connection: sorted({narrow for line in lines for narrow in _narrowed(line, identities)})
+        connection: merged(narrow for line in lines for narrow in _narrowed(line, identities))
         for connection, identities in sorted(held.items())
         if lines
     }
+
+
+def merged(lines: Iterable[str]) -> list[str]:
+    """One line a path, with all that any of them allows: Vault takes only one of two stanzas for the same path."""
+    allowed: dict[str, set[str]] = defaultdict(set)
+    for line in lines:
+        if found := _PATH.fullmatch(re.sub(r"\s+", " ", line.strip())):
+            allowed[found[1]] |= set(re.findall(r'"(\w+)"', found[2]))
+    return [
+        f'path "{path}" {{ capabilities=[{",".join(f"{chr(34)}{one}{chr(34)}" for one in sorted(may))}] }}'
+        for path, may in sorted(allowed.items())
+    ]
 
 
 def _calls(config: Config) -> Iterator[Call]:
@@ -140,6 +152,12 @@ def _narrowed(line: str, held: Sequence[VaultIdentity]) -> Iterator[str]:
     names: Mapping[str, list[str]] = {
         "sys/leases/lookup/aws/creds/*": [
             f"sys/leases/lookup/{prefix.strip('/')}/*" for one in held for prefix in one.lease_prefixes
+        ],
+        "sys/leases/revoke-prefix/aws/creds/*": [
+            f"sys/leases/revoke-prefix/{prefix.strip('/')}/*" for one in held for prefix in one.lease_prefixes
+        ],
+        "auth/approle/role/+": [
+            path for one in held for path in (*(f"auth/approle/role/{role}" for role in one.approles), *one.auth_roles)
         ],
         "identity/entity/id/*": [f"identity/entity/id/{one.entity_id}" for one in held if one.entity_id],
         "agents/data/+/mode": [

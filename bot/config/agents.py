@@ -113,12 +113,21 @@ def _vault(section: Section) -> VaultIdentity:
                     f"the lease prefix {prefix!r} is too wide.",
                     "Write the whole path with a closing slash, like aws/creds/agent-7/.",
                 )
+        auth_roles = section.texts("auth_roles")
+        for role in auth_roles:
+            if not re.fullmatch(r"auth/[\w./-]+/role/[\w.-]+", role):
+                section.report(
+                    "auth_roles",
+                    f"{role!r} is no auth role.",
+                    "Write the whole path, like auth/kubernetes/role/agent-7.",
+                )
         return VaultIdentity(
             connection=section.text("connection", "vault"),
             namespace=section.text("namespace", ""),
             entity_id=section.text("entity_id", ""),
             lease_prefixes=prefixes,
             approles=section.texts("approles"),
+            auth_roles=auth_roles,
             token_accessors=section.texts("token_accessors"),
             mode_path=section.text("mode_path", ""),
         )

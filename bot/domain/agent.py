@@ -24,6 +24,7 @@ class VaultIdentity:
     entity_id: str = ""
     lease_prefixes: tuple[str, ...] = ()  # e.g. aws/creds/agent-7/
     approles: tuple[str, ...] = ()
+    auth_roles: tuple[str, ...] = ()  # other roles it logs in by, e.g. auth/kubernetes/role/agent-7
     token_accessors: tuple[str, ...] = ()
     mode_path: str = ""  # KV v2 path of the mode document, e.g. agents/agent-7/mode
 

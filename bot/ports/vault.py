@@ -63,7 +63,26 @@ class Vault(Protocol):
     def revoke_accessor(self, accessor: str) -> None:
         """Kills the token and its child tree at once; its leases are only queued. An unknown one succeeds."""
 
+    def revoke_prefix(self, prefix: str) -> None:
+        """Every lease under it, synchronously; stops with Rejected(retryable=True) at the first that cannot be."""
+
     def irrevocable_leases(self) -> int: ...
+
+    def irrevocable_lease_ids(self) -> tuple[str, ...]:
+        """Leases that the queue has given up on, of all mounts."""
+
+    def read_role(self, path: str) -> Mapping[str, Any] | None:
+        """What an auth role says. `path` is the whole of it: `auth/approle/role/agent-7`."""
+
+    def write_role(self, path: str, says: Mapping[str, Any]) -> None: ...
+
+    def delete_role(self, path: str) -> None:
+        """An AppRole's secret ids go with it. A missing one succeeds too."""
+
+    def read_role_id(self, path: str) -> str:
+        """Of an AppRole; '' where there is no such role."""
+
+    def write_role_id(self, path: str, role_id: str) -> None: ...
 
     def read_kv(self, path: str) -> KvValue | None:
         """KV v2. `path` is `mount/key...`."""

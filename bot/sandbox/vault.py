@@ -14,6 +14,7 @@ from bot.errors import Denied, Rejected, Unavailable
 from bot.ports import Clock, Entity, KvValue, Lease, VaultToken
 from bot.sandbox.faults import Faults
 
+_APPROLES = "auth/approle/role/"
 _QUEUED = timedelta(seconds=2)  # how long the leases of a revoked token live on
 
 
@@ -54,6 +55,8 @@ class SimVault:
         self._entities: dict[str, Entity] = {}
         self._tokens: dict[str, _Token] = {}
         self._secret_ids: dict[str, list[str]] = {}  # by approle
+        self._roles: dict[str, dict[str, Any]] = {}  # by path
+        self._role_ids: dict[str, str] = {}
         self._kv: dict[str, KvValue] = {}
         self._irrevocable: set[str] = set()
 
@@ -71,7 +74,7 @@ class SimVault:
     def revoke_lease(self, lease_id: str) -> None:
         with self._call("revoke_lease"):
             if lease_id in self._leases and self._is_down(lease_id):
-                raise Rejected(self._system, f"failed to revoke entry: backend of {lease_id} is down", retryable=True)
+                raise self._unreached(lease_id)
             self._drop(lease_id)
 
     def read_entity(self, entity_id: str) -> Entity | None:
@@ -112,6 +115,42 @@ class SimVault:
         with self._call("irrevocable_leases"):
             return len(self._irrevocable)
 
+    def irrevocable_lease_ids(self) -> tuple[str, ...]:
+        with self._call("irrevocable_lease_ids"):
+            return tuple(sorted(self._irrevocable))
+
+    def revoke_prefix(self, prefix: str) -> None:
+        with self._call("revoke_prefix"):
+            folder = prefix.rstrip("/") + "/"
+            for lease_id in sorted(lease for lease in self._leases if lease.startswith(folder)):
+                if self._is_down(lease_id):
+                    raise self._unreached(lease_id)
+                self._drop(lease_id)
+
+    def read_role(self, path: str) -> Mapping[str, Any] | None:
+        with self._call("read_role"):
+            return dict(self._roles[path]) if path in self._roles else None
+
+    def write_role(self, path: str, says: Mapping[str, Any]) -> None:
+        with self._call("write_role"):
+            if path not in self._roles:
+                self.add_role(path)
+            self._roles[path] |= says
+
+    def delete_role(self, path: str) -> None:
+        with self._call("delete_role"):
+            self._roles.pop(path, None)
+            self._role_ids.pop(path, None)
+            self._secret_ids.pop(path.removeprefix(_APPROLES), None)
+
+    def read_role_id(self, path: str) -> str:
+        with self._call("read_role_id"):
+            return self._role_ids.get(path, "")
+
+    def write_role_id(self, path: str, role_id: str) -> None:
+        with self._call("write_role_id"):
+            self._role_ids[path] = role_id
+
     def read_kv(self, path: str) -> KvValue | None:
         with self._call("read_kv"):
             return self._kv.get(path)
@@ -136,7 +175,16 @@ class SimVault:
         with self._lock:
             accessor = f"{approle}-secret-{next(self._numbers)}"
             self._secret_ids.setdefault(approle, []).append(accessor)
+            if _APPROLES + approle not in self._roles:
+                self.add_role(_APPROLES + approle, bind_secret_id=True, token_type="default", token_policies=[approle])
             return accessor
+
+    def add_role(self, path: str, **says: Any) -> None:
+        """An auth role that agents log in by; an AppRole has a role id besides."""
+        with self._lock:
+            self._roles[path] = dict(says)
+            if path.startswith(_APPROLES):
+                self._role_ids[path] = f"role-id-{next(self._numbers)}"
 
     def issue_lease(self, prefix: str, agent: str, *, token: str = "", ttl: timedelta = timedelta(hours=1)) -> str:
         """A dynamic credential is handed to an agent; returns the lease id. With `token` (an accessor) Vault refuses
@@ -155,10 +203,19 @@ class SimVault:
             return {lease_id for lease_id, lease in self._leases.items() if lease.agent == agent}
 
     def login(
-        self, entity: str = "", *, parent: str = "", batch: bool = False, ttl: timedelta = timedelta(hours=8)
+        self,
+        entity: str = "",
+        *,
+        role: str = "",
+        parent: str = "",
+        batch: bool = False,
+        ttl: timedelta = timedelta(hours=8),
     ) -> str:
-        """A token is issued; returns its accessor. Raises Denied where the entity is disabled."""
+        """A token is issued; returns its accessor. Raises Denied where the entity is disabled, or the auth role (its
+        path) is not there."""
         with self._lock:
+            if role and role not in self._roles:
+                raise Denied(self._system, f"invalid role {role}")
             self._refuse_disabled(entity)
             accessor = f"accessor-{next(self._numbers):04d}"
             self._tokens[accessor] = _Token(entity, parent, self._clock.now() + ttl, batch)
@@ -232,6 +289,9 @@ class SimVault:
     def _drop(self, lease_id: str) -> None:
         self._leases.pop(lease_id, None)
         self._irrevocable.discard(lease_id)
+
+    def _unreached(self, lease_id: str) -> Rejected:
+        return Rejected(self._system, f"failed to revoke entry: backend of {lease_id} is down", retryable=True)
 
     def _is_down(self, lease_id: str) -> bool:
         return any(lease_id.startswith(prefix) for prefix in self.backends_down)

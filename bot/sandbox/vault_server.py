@@ -124,7 +124,7 @@ def _handler(server: VaultServer) -> type[BaseHTTPRequestHandler]:
                 status, answer = (503 if wait is None else 429), {"errors": [fault.why]}
             self._send(status, b"" if answer is None else json.dumps(answer).encode(), wait)
 
-        do_GET = do_POST = do_PUT = do_LIST = handle_any
+        do_GET = do_POST = do_PUT = do_LIST = do_DELETE = handle_any
 
         def _send(self, status: int, content: bytes, wait: float | None) -> None:
             self.send_response(status)
@@ -168,14 +168,43 @@ def _revoke_lease(sim: SimVault, _: tuple[str, ...], body: Mapping[str, Any]) ->
 
 
 def _revoke_prefix(sim: SimVault, path: tuple[str, ...], _: Mapping[str, Any]) -> Answer:
-    for lease in sim.list_leases(path[0]):
-        sim.revoke_lease(lease)  # stops at the first backend error, as Vault does
+    sim.revoke_prefix(path[0])
     return NO_CONTENT
 
 
 def _count_leases(sim: SimVault, _: tuple[str, ...], __: Mapping[str, Any]) -> Answer:
     irrevocable = sim.irrevocable_leases()
     return 200, {"data": {"lease_count": irrevocable, "counts": {}}}
+
+
+def _list_irrevocable(sim: SimVault, _: tuple[str, ...], __: Mapping[str, Any]) -> Answer:
+    leases = [{"lease_id": lease, "mount_id": "", "error": "given up"} for lease in sim.irrevocable_lease_ids()]
+    return 200, {"data": {"lease_count": len(leases), "counts": {}, "leases": leases}}
+
+
+def _read_role(sim: SimVault, path: tuple[str, ...], _: Mapping[str, Any]) -> Answer:
+    says = sim.read_role(path[0])
+    return NOT_FOUND if says is None else (200, {"data": dict(says)})
+
+
+def _write_role(sim: SimVault, path: tuple[str, ...], body: Mapping[str, Any]) -> Answer:
+    sim.write_role(path[0], body)
+    return NO_CONTENT
+
+
+def _delete_role(sim: SimVault, path: tuple[str, ...], _: Mapping[str, Any]) -> Answer:
+    sim.delete_role(path[0])
+    return NO_CONTENT
+
+
+def _read_role_id(sim: SimVault, path: tuple[str, ...], _: Mapping[str, Any]) -> Answer:
+    role_id = sim.read_role_id(path[0])
+    return (200, {"data": {"role_id": role_id}}) if role_id else NOT_FOUND
+
+
+def _write_role_id(sim: SimVault, path: tuple[str, ...], body: Mapping[str, Any]) -> Answer:
+    sim.write_role_id(path[0], body["role_id"])
+    return NO_CONTENT
 
 
 def _list_accessors(sim: SimVault, _: tuple[str, ...], __: Mapping[str, Any]) -> Answer:
@@ -234,6 +263,12 @@ ROUTES: Mapping[tuple[str, str], Route] = {
     ("PUT POST", "sys/leases/revoke"): _revoke_lease,
     ("PUT POST", "sys/leases/revoke-prefix/(.+)"): _revoke_prefix,
     ("GET", "sys/leases/count"): _count_leases,
+    ("GET", "sys/leases"): _list_irrevocable,
+    ("GET", "(auth/[^/]+/role/[^/]+)"): _read_role,
+    ("PUT POST", "(auth/[^/]+/role/[^/]+)"): _write_role,
+    ("DELETE", "(auth/[^/]+/role/[^/]+)"): _delete_role,
+    ("GET", "(auth/approle/role/[^/]+)/role-id"): _read_role_id,
+    ("PUT POST", "(auth/approle/role/[^/]+)/role-id"): _write_role_id,
     ("LIST", "auth/token/accessors/?"): _list_accessors,
     ("PUT POST", "auth/token/lookup-accessor"): _lookup_accessor,
     ("PUT POST", "auth/token/revoke-accessor"): _revoke_accessor,

@@ -178,6 +178,42 @@ def test_kv_is_written_by_check_and_set(estate: Estate) -> None:
     assert refused.value.retryable
 
 
+def test_a_prefix_is_revoked_up_to_the_first_that_cannot_be(estate: Estate) -> None:
+    for _ in range(3):
+        estate.sim.issue_lease(PREFIX, "agent-7")
+    stuck = estate.sim.issue_lease(PREFIX + "deep", "agent-7")
+    other = estate.sim.issue_lease("aws/creds/agent-77", "agent-77")
+    estate.sim.give_up(stuck)
+    with pytest.raises(Rejected, match="failed to revoke entry") as failure:
+        estate.vault.revoke_prefix(PREFIX)
+    assert failure.value.retryable
+    assert estate.vault.irrevocable_lease_ids() == (stuck,)
+    estate.sim.backends_down.clear()
+    for _ in range(2):
+        estate.vault.revoke_prefix(PREFIX)
+    assert estate.vault.list_leases("aws/creds") == (other,)
+    assert estate.vault.irrevocable_lease_ids() == ()
+
+
+def test_a_role_is_read_deleted_and_written(estate: Estate) -> None:
+    path = "auth/approle/role/agent-7"
+    assert estate.vault.read_role(path) is None
+    assert estate.vault.read_role_id(path) == ""
+    estate.vault.delete_role(path)
+    estate.sim.add_secret_id("agent-7")
+    says, role_id = estate.vault.read_role(path), estate.vault.read_role_id(path)
+    assert says is not None
+    assert role_id
+    for _ in range(2):
+        estate.vault.delete_role(path)
+    assert estate.vault.read_role(path) is None
+    assert estate.vault.list_secret_ids("agent-7") == ()
+    estate.vault.write_role(path, says)
+    assert estate.vault.read_role_id(path) != role_id, "a new one is made"
+    estate.vault.write_role_id(path, role_id)
+    assert (estate.vault.read_role(path), estate.vault.read_role_id(path)) == (says, role_id)
+
+
 def test_sealed_is_unavailable(estate: Estate) -> None:
     estate.sim.sealed = True
     with pytest.raises(Unavailable, match="sealed") as outage:

@@ -23,7 +23,8 @@ PATIENCE = 30.0  # seconds until it must serve
 @dataclass(frozen=True)
 class Held:
     """By agent-7: an entity with a token, an AppRole of its name with a secret id, and two leases under `prefix`.
-    `kv` is the path of a secret that is not there yet."""
+    agent-8 has a
+    lease under `pki/issue/agent-8/`. `kv` is the path of a secret that is not there yet."""
 
     url: str
     bot_token: str
@@ -87,6 +88,8 @@ def _give(url: str, root: str) -> Held:
     say("pki/roles/agent-7", allow_any_name=True, generate_lease=True, key_type="ec", key_bits=256, max_ttl="30m")
     for host in ("a", "b"):
         say("pki/issue/agent-7", common_name=f"{host}.example.com")
+    say("pki/roles/agent-8", allow_any_name=True, generate_lease=True, key_type="ec", key_bits=256, max_ttl="30m")
+    say("pki/issue/agent-8", common_name="c.example.com")
     say("sys/auth/approle", type="approle")
     say("auth/approle/role/agent-7", token_ttl="1h")
     role = httpx.get(f"{url}/v1/auth/approle/role/agent-7/role-id", headers={"x-vault-token": root}, timeout=10)
