@@ -1,4 +1,5 @@
-"""Everything that can be appended to a stream: an incident (`INC-7`) or a held target (`iam-role:...`).
+"""Everything that can be appended to a stream: an incident (`INC-7`), a held target (`iam-role:...`) or the instances
+of an agent (`instances:agent-7`).
 
 Fields hold enums, numbers, labels, resource ids and opaque person ids; free text is a `TextRef` into an encrypted
 artefact (semantics 3).
@@ -12,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from bot.domain.agent import Agent
+from bot.domain.agent import Agent, Mode
 from bot.domain.alert import Alert, Sev
 from bot.domain.escalation import Roster
 from bot.domain.outcome import Outcome
@@ -508,6 +509,66 @@ class HoldReleased:
     by: str
 
 
+# Events of an agent's instances (`instances:agent-7`) -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceEnrolled:
+    """A process of the agent has a key of its own from now on, and the one of its last enrolment is void."""
+
+    agent: str
+    instance: str
+    serial: int
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRevoked:
+    """Its key is void, and nobody waits for its word any more."""
+
+    agent: str
+    instance: str
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModeOrdered:
+    """What every instance is to be in. `incident` is whose hold it is, '' where none is left."""
+
+    agent: str
+    mode: Mode
+    epoch: int
+    nonce: str
+    incident: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModeAcked:
+    """An instance says that it is in this mode: its word, and no proof. `said_at` is its own clock."""
+
+    agent: str
+    instance: str
+    epoch: int
+    mode: Mode
+    last_effect_seq: int
+    said_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AckRefused:
+    """An instance said what cannot be taken, for the first time of this epoch. `why`: ahead | nonce | looser |
+    acts_on."""
+
+    agent: str
+    instance: str
+    epoch: int
+    mode: Mode
+    last_effect_seq: int
+    why: str
+
+
 Event = (
     Opened
     | AlertReceived
@@ -554,4 +615,9 @@ Event = (
     | Absorbed
     | HoldPlaced
     | HoldReleased
+    | InstanceEnrolled
+    | InstanceRevoked
+    | ModeOrdered
+    | ModeAcked
+    | AckRefused
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
+from bot.domain import handshake
 from bot.domain.alert import Alert, Sev
 from bot.domain.decisions import (
     AskApproval,
@@ -35,6 +36,7 @@ from bot.domain.escalation import Roster
 from bot.domain.events import (
     Absorbed,
     Acknowledged,
+    AckRefused,
     ActionSettled,
     AgentResolved,
     AlertReceived,
@@ -52,10 +54,14 @@ from bot.domain.events import (
     FormSubmitted,
     HoldPlaced,
     HoldReleased,
+    InstanceEnrolled,
+    InstanceRevoked,
     Invited,
     Linked,
     MadePrivate,
     Merged,
+    ModeAcked,
+    ModeOrdered,
     NoteAdded,
     Opened,
     Overridden,
@@ -85,7 +91,7 @@ from bot.domain.events import (
 )
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown
 from bot.domain.record import Entry
-from bot.domain.wording import clock, evidence_text, listed, reason_text, span, times, topic_text
+from bot.domain.wording import clock, evidence_text, listed, ordinal, reason_text, span, times, topic_text
 
 Weight = Literal["info", "good", "bad", "decision"]
 
@@ -326,6 +332,21 @@ def _event(entry: Entry, known: _Known) -> Iterator[Told]:
             yield _say("status", "decision", said, by)
         case Absorbed(incident=other, by=by):
             yield _say("status", "decision", f"{by} merged {other} into this incident.", by)
+        case InstanceEnrolled(agent=uid, instance=name, serial=serial, by=by):
+            again = f", for the {ordinal(serial)} time: its former key is void" if serial > 1 else ""
+            yield _say("record", "info", f"{by} enrolled instance {name} of agent {uid}{again}.", by)
+        case InstanceRevoked(agent=uid, instance=name, by=by):
+            yield _say("record", "decision", f"{by} revoked instance {name} of agent {uid}: its key is void.", by)
+        case ModeOrdered(agent=uid, mode=mode, epoch=epoch, incident=incident):
+            by = f" by {incident}" if incident else ""
+            yield _say("containment", "info", f"{mode.name.lower()} was ordered of agent {uid}{by}, epoch {epoch}.")
+        case ModeAcked(agent=uid, instance=name, epoch=epoch, mode=mode):
+            said = f"Instance {name} of agent {uid} says that it is in {mode.name.lower()}, epoch {epoch}."
+            yield _say("containment", "info", said, name)
+        case AckRefused(agent=uid, instance=name, epoch=epoch, mode=mode, why=why):
+            wrong = handshake.SAID[handshake.Why(why)]
+            said = f"Instance {name} of agent {uid} said {mode.name.lower()}, epoch {epoch}, and {wrong}: not taken."
+            yield _say("containment", "bad", said, name)
         case Posted():
             return  # SILENT
         case _:
@@ -406,7 +427,7 @@ def _outcome(outcome: Outcome, held: bool, verb: Verb) -> tuple[Weight, str]:
             return "good", f"nothing was held there: {reason}"
         case Done(grade=grade, evidence=evidence):
             word = ("restored" if held else "undone") if verb is Verb.UNDO else ("in force" if held else "done")
-            read = evidence_text(evidence)
+            read = handshake.sentence(evidence) if "enforced_by" in evidence else evidence_text(evidence)
             if grade is Grade.UNVERIFIED:
                 return "bad" if held else "info", f"{word}, unverified" + (f": {read}" if read else "")
             return "good", f"{word}, {grade.label}" + (f": {read}" if read else "")

@@ -86,5 +86,11 @@ def times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
+def ordinal(number: int) -> str:
+    """`2nd`, `3rd`, `11th`."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
 def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never, cast
 
 from bot.documents import render
+from bot.domain.containment import Target
 from bot.domain.decisions import AskApproval, DraftDocument, Invite, Notify, OpenChannel, Page, Post, Queued, RunAction
 from bot.domain.events import (
     ChannelFailed,
@@ -295,7 +296,8 @@ class Performer:
                 return target.call is not None and target.call.decision == decision.id
         if isinstance(known.state, Incident):
             return known.state.wants(decision.id)
-        return known.state.call is not None and known.state.call.decision == decision.id
+        call = known.state.call if isinstance(known.state, Target) else None
+        return call is not None and call.decision == decision.id
 
     def _incident(self, claim: Claim) -> Incident:
         """As it stands. What we remember may be older than what a peer has written; not so where the decision was made

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import cast
 
-from bot.domain import containment, response
+from bot.domain import containment, handshake, response
 from bot.domain import incident as incidents
 from bot.domain.containment import Target
 from bot.domain.decisions import (
@@ -43,6 +43,7 @@ from bot.domain.events import (
     StatusChanged,
     Verb,
 )
+from bot.domain.handshake import Instances
 from bot.domain.incident import Frozen, Incident, StepStatus
 from bot.domain.outcome import Outcome, Skipped
 from bot.domain.placement import key_of_opened
@@ -52,7 +53,7 @@ from bot.engine.world import World
 from bot.errors import Conflict, RecordBroken, Refused
 from bot.store import Claim, StreamRow, Transaction
 
-State = Incident | Target
+State = Incident | Target | Instances
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,11 @@ class Responder:
         state = self._state(id)
         return state if isinstance(state, Target) else Target(id)
 
+    def instances(self, agent: str) -> Instances:
+        id = f"{handshake.STREAMS}{agent}"
+        state = self._state(id)
+        return state if isinstance(state, Instances) else Instances(id)
+
     def _state(self, stream: str) -> State | None:
         if stream not in self.touched:
             found = self._known(stream)
@@ -160,9 +166,12 @@ class Responder:
         elif isinstance(first, Opened):
             state = Incident(stream, self.world.rulebook.frozen(first.pins, self.tx.pinned))
         else:
-            state = Target(stream)
+            state = Instances(stream) if stream.startswith(handshake.STREAMS) else Target(stream)
         if isinstance(state, Incident):
             state = incidents.fold(state, entries)
+        elif isinstance(state, Instances):
+            for entry in entries:
+                state = handshake.apply(state, entry.event, entry.at)
         else:
             for entry in entries:
                 state = containment.take(containment.apply(state, entry.event, entry.at), entry.decisions)
@@ -255,6 +264,15 @@ class Responder:
             ended = ActionSettled(f"{id}/{after.version}", step, call, Verb.UNDO, Skipped(why))
             self._append(self.incident(incident), ended)
 
+    def tell(self, agent: str, event: Event) -> Instances:
+        """Takes one event into what is known of an agent's instances. Raises Refused."""
+        before = self.instances(agent)
+        handshake.admit(before, event)
+        at = self._at(before.id)
+        after = handshake.apply(before, event, at)
+        self._write(before.id, after, at, event, ())
+        return after
+
     def _at(self, stream: str) -> datetime:
         """The database's time, but never before the stream's last entry (semantics 6)."""
         known = self.touched.get(stream)
@@ -266,7 +284,7 @@ class Responder:
         entry = self.tx.append(stream, state.version, at, event, decisions, previous=known.digest if known else "")
         self.touched[stream] = Known(state, at, entry.digest)
         self.effects.written.append(Written(event, known.state if known else None, state))
-        due = incidents.next_deadline(state) if isinstance(state, Incident) else state.next_deadline
+        due = _next_deadline(state)
         self.effects.wakes[stream] = due
         self.tx.save_stream(_row(stream, state, due))
 
@@ -372,7 +390,19 @@ def no_such_incident(id: str) -> Refused:
     return Refused("no_such_incident", f"There is no incident {id!r}. See: firedoor incident list")
 
 
+def _next_deadline(state: State) -> datetime | None:
+    match state:
+        case Incident():
+            return incidents.next_deadline(state)
+        case Target():
+            return state.next_deadline
+        case Instances():
+            return None
+
+
 def _row(stream: str, state: State, due: datetime | None) -> StreamRow:
+    if isinstance(state, Instances):
+        return StreamRow(stream, "instances", state.version, due, bool(state.enrolled), {})
     if isinstance(state, Target):
         return StreamRow(stream, "target", state.version, due, state.held, {})
     opened = state.begun

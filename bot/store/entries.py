@@ -28,7 +28,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class StreamRow:
-    """A stream as it stands: a disposable view. `kind` is `incident` or `target`; `summary` is JSON."""
+    """A stream as it stands: a disposable view. `kind` is `incident`, `target` or `instances`; `summary` is JSON."""
 
     stream: str
     kind: str

@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 
+from bot.domain.agent import Mode
 from bot.domain.alert import Sev
 from bot.domain.decisions import (
     AskApproval,
@@ -23,6 +24,7 @@ from bot.domain.decisions import (
 from bot.domain.events import (
     Absorbed,
     Acknowledged,
+    AckRefused,
     ActionSettled,
     AgentResolved,
     AlertReceived,
@@ -40,10 +42,14 @@ from bot.domain.events import (
     FormSubmitted,
     HoldPlaced,
     HoldReleased,
+    InstanceEnrolled,
+    InstanceRevoked,
     Invited,
     Linked,
     MadePrivate,
     Merged,
+    ModeAcked,
+    ModeOrdered,
     NoteAdded,
     Opened,
     Overridden,
@@ -141,6 +147,11 @@ EVENTS: dict[type, Event] = {
         MadePrivate("commander-1"),
         Merged("INC-8", "commander-1"),
         Absorbed("INC-6", "commander-1"),
+        InstanceEnrolled("agent-7", "pod-1", 2, "sre-1", "cli"),
+        InstanceRevoked("agent-7", "pod-1", "sre-1", "cli"),
+        ModeOrdered("agent-7", Mode.SHADOW, 4, "n", "INC-7"),
+        ModeAcked("agent-7", "pod-1", 4, Mode.SHADOW, 118, START),
+        AckRefused("agent-7", "pod-1", 4, Mode.ACTIVE, 118, "looser"),
     )
 }
 DECISIONS: tuple[Decision, ...] = (
