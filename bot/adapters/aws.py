@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from urllib.parse import unquote
 
 from bot.adapters.aws_api import AwsApi
 from bot.adapters.aws_ec2 import BotoScaling, Ec2Controls
+from bot.adapters.aws_policies import IamPolicies, policy_document
 from bot.adapters.aws_workloads import (
     BotoContainers,
     BotoDatabases,
@@ -65,11 +65,8 @@ def aws_account(
     )
 
 
-class BotoIam:
+class BotoIam(IamPolicies):
     """ports.Iam."""
-
-    def __init__(self, api: AwsApi) -> None:
-        self._api = api
 
     def get_role(self, role: str) -> Role | None:
         found = self._ask("get_role", RoleName=role)
@@ -77,7 +74,7 @@ class BotoIam:
             self._api.confirm_account()
             return None
         data = found["Role"]
-        trust = _document(data.get("AssumeRolePolicyDocument", {}))
+        trust = policy_document(data.get("AssumeRolePolicyDocument", {}))
         boundary = data.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn", "")
         return Role(data["Arn"], data["RoleName"], data["Path"], data["RoleId"], trust, boundary)
 
@@ -86,7 +83,7 @@ class BotoIam:
 
     def get_role_policy(self, role: str, name: str) -> Mapping[str, Any] | None:
         found = self._ask("get_role_policy", RoleName=role, PolicyName=name)
-        return _document(found["PolicyDocument"]) if found else None
+        return policy_document(found["PolicyDocument"]) if found else None
 
     def delete_role_policy(self, role: str, name: str) -> None:
         self._ask("delete_role_policy", RoleName=role, PolicyName=name)
@@ -96,7 +93,7 @@ class BotoIam:
 
     def get_user_policy(self, user: str, name: str) -> Mapping[str, Any] | None:
         found = self._ask("get_user_policy", UserName=user, PolicyName=name)
-        return _document(found["PolicyDocument"]) if found else None
+        return policy_document(found["PolicyDocument"]) if found else None
 
     def delete_user_policy(self, user: str, name: str) -> None:
         self._ask("delete_user_policy", UserName=user, PolicyName=name)
@@ -284,12 +281,6 @@ class BotoCloudTrail:
             EndTime=until,
         )
         return tuple(json.loads(event["CloudTrailEvent"]) for event in found)
-
-
-def _document(document: Any) -> Mapping[str, Any]:
-    """boto3 decodes policy documents; one that came as URL-encoded JSON is decoded here."""
-    read: Mapping[str, Any] = json.loads(unquote(document)) if isinstance(document, str) else document
-    return read
 
 
 def _group_ids(interface: Mapping[str, Any]) -> tuple[str, ...]:

@@ -138,6 +138,24 @@ class HvacVault:
                 return None
             return Entity(data["id"], data["name"], bool(data["disabled"]))
 
+    def entity_policies(self, entity_id: str) -> Mapping[str, str] | None:
+        with self._asking(f"to read entity {entity_id}", _needs("identity/entity/id/*", "read", "update")):
+            try:
+                entity = self._client.secrets.identity.read_entity(entity_id)["data"]
+            except vault.InvalidPath:
+                return None
+            groups = [f"identity/group/id/{group}" for group in entity.get("group_ids") or ()]
+        names = list(entity.get("policies") or ())
+        for group in groups:
+            with self._asking(f"to read {group}", _needs("identity/group/id/*", "read")):
+                answer = self._client.read(group)
+                names += (answer or {}).get("data", {}).get("policies") or ()
+        return {name: self._policy(name) for name in sorted(set(names))}
+
+    def audit_hash(self, device: str, text: str) -> str:
+        with self._asking(f"to hash for the audit log {device}", _needs(f"sys/audit-hash/{device}", "update")):
+            return str(self._client.sys.calculate_hash(path=device, input_to_hash=text)["data"]["hash"])
+
     def set_entity_disabled(self, entity_id: str, disabled: bool) -> None:
         with self._asking(
             f"to {'disable' if disabled else 'enable'} entity {entity_id}",
@@ -217,6 +235,14 @@ class HvacVault:
             return tuple(listing(*args)["data"]["keys"])
         except vault.InvalidPath:
             return ()
+
+    def _policy(self, name: str) -> str:
+        """'' where it was deleted while an entity still names it."""
+        with self._asking(f"to read policy {name}", _needs("sys/policies/acl/*", "read")):
+            try:
+                return str(self._client.sys.read_acl_policy(name)["data"]["policy"])
+            except vault.InvalidPath:
+                return ""
 
     def _refuse_not_now(self, answer: requests.Response, **_: object) -> None:
         """Raises Unavailable while the headers are still at hand: hvac's exceptions drop Retry-After."""

@@ -27,6 +27,16 @@ class Role:
     boundary: str = ""  # ARN of its permissions boundary
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyVersion:
+    """A policy in force, as it was read. `name` is an inline policy's name, or a managed one's ARN."""
+
+    kind: str  # inline | managed | boundary | trust
+    name: str
+    version: str  # of a managed one: v7
+    document: Mapping[str, Any]
+
+
 class Iam(Protocol):
     """One account. Documents are policy documents as mappings. `user` and `role` are names, not ARNs."""
 
@@ -72,6 +82,12 @@ class Iam(Protocol):
         """Whether the user has a console password. False too where the user is gone."""
 
     def delete_console(self, user: str) -> None: ...
+
+    def role_policies(self, role: str) -> tuple[PolicyVersion, ...] | None:
+        """Everything that says what the role may do, and who may be it; None where it is gone."""
+
+    def user_policies(self, user: str) -> tuple[PolicyVersion, ...] | None:
+        """Without those of the user's groups."""
 
     def server_time(self) -> datetime:
         """AWS's own clock (the Date header of an STS answer: STS stamps the sessions), in whole seconds: the cutoff for

@@ -49,6 +49,13 @@ class Vault(Protocol):
 
     def read_entity(self, entity_id: str) -> Entity | None: ...
 
+    def entity_policies(self, entity_id: str) -> Mapping[str, str] | None:
+        """The ACL policies of the entity and of its groups, as their text by name; None where it is gone. Those that
+        only a token carries (by its auth role) are not among them."""
+
+    def audit_hash(self, device: str, text: str) -> str:
+        """How the audit device of that path (`file`) writes this text: `hmac-sha256:...`."""
+
     def set_entity_disabled(self, entity_id: str, disabled: bool) -> None: ...
 
     def list_secret_ids(self, approle: str) -> tuple[str, ...]:

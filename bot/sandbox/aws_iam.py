@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from bot.ports import AccessKey, Role
+from bot.ports import AccessKey, PolicyVersion, Role
 from bot.sandbox.aws_core import AwsCore
 
 Document = Mapping[str, Any]
@@ -155,6 +155,18 @@ class SimIam:
             if user in self.users:
                 self.users[user].console = False
 
+    def role_policies(self, role: str) -> tuple[PolicyVersion, ...] | None:
+        with self._estate.call("role_policies"):
+            if role not in self.roles:
+                return None
+            known = self._known[role]
+            limit = [PolicyVersion("boundary", known.boundary, "v1", MANAGED[known.boundary])] if known.boundary else []
+            return (PolicyVersion("trust", "", "", known.trust), *limit, *_in_force(self.roles[role]))
+
+    def user_policies(self, user: str) -> tuple[PolicyVersion, ...] | None:
+        with self._estate.call("user_policies"):
+            return tuple(_in_force(self.users[user])) if user in self.users else None
+
     def server_time(self) -> datetime:
         with self._estate.call("server_time"):
             return self._estate.clock.now().replace(microsecond=0)
@@ -175,6 +187,13 @@ class SimIam:
             raise self._estate.refusal(f"policy {policy_arn} does not exist or is not attachable (NoSuchEntity)")
         if policy_arn not in principal.attached:
             principal.attached.append(policy_arn)
+
+
+def _in_force(principal: _Principal) -> Iterator[PolicyVersion]:
+    for name, document in principal.inline.items():
+        yield PolicyVersion("inline", name, "", document)
+    for arn in principal.attached:
+        yield PolicyVersion("managed", arn, "v1", MANAGED[arn])
 
 
 def _copy(document: Document) -> Document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -49,6 +50,8 @@ class SimVault:
         self.denied: set[str] = set()
         self.backends_down: set[str] = set()
         self._clock, self._system = clock, system
+        self.policies: dict[str, str] = {}  # ACL policies: name -> text
+        self.policies_of: dict[str, tuple[str, ...]] = {}  # entity -> their names
         self._lock = threading.RLock()
         self._numbers = count(1)
         self._leases: dict[str, _Lease] = {}
@@ -80,6 +83,16 @@ class SimVault:
     def read_entity(self, entity_id: str) -> Entity | None:
         with self._call("read_entity"):
             return self._entities.get(entity_id)
+
+    def entity_policies(self, entity_id: str) -> Mapping[str, str] | None:
+        with self._call("entity_policies"):
+            names = self.policies_of.get(entity_id, ())
+            return {name: self.policies.get(name, "") for name in names} if entity_id in self._entities else None
+
+    def audit_hash(self, device: str, text: str) -> str:
+        with self._call("audit_hash"):
+            key = f"{self._system}/{device.strip('/')}".encode()
+            return f"hmac-sha256:{hmac.digest(key, text.encode(), 'sha256').hex()}"
 
     def set_entity_disabled(self, entity_id: str, disabled: bool) -> None:
         with self._call("set_entity_disabled"):

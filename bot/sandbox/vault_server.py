@@ -228,7 +228,18 @@ def _read_entity(sim: SimVault, path: tuple[str, ...], _: Mapping[str, Any]) -> 
     entity = sim.read_entity(path[0])
     if entity is None:
         return NOT_FOUND
-    return 200, {"data": {"id": entity.id, "name": entity.name, "disabled": entity.disabled}}
+    said = {"id": entity.id, "name": entity.name, "disabled": entity.disabled}
+    return 200, {"data": {**said, "policies": list(sim.policies_of.get(entity.id, ())), "group_ids": []}}
+
+
+def _read_policy(sim: SimVault, path: tuple[str, ...], _: Mapping[str, Any]) -> Answer:
+    if path[0] not in sim.policies:
+        return NOT_FOUND
+    return 200, {"data": {"name": path[0], "policy": sim.policies[path[0]]}}
+
+
+def _audit_hash(sim: SimVault, path: tuple[str, ...], body: Mapping[str, Any]) -> Answer:
+    return 200, {"data": {"hash": sim.audit_hash(path[0], body["input"])}}
 
 
 def _update_entity(sim: SimVault, path: tuple[str, ...], body: Mapping[str, Any]) -> Answer:
@@ -274,6 +285,8 @@ ROUTES: Mapping[tuple[str, str], Route] = {
     ("PUT POST", "auth/token/revoke-accessor"): _revoke_accessor,
     ("GET", "identity/entity/id/([^/]+)"): _read_entity,
     ("PUT POST", "identity/entity/id/([^/]+)"): _update_entity,
+    ("GET", "sys/policies/acl/([^/]+)"): _read_policy,
+    ("PUT POST", "sys/audit-hash/(.+)"): _audit_hash,
     ("LIST", "auth/approle/role/([^/]+)/secret-id"): _list_secret_ids,
     ("PUT POST", "auth/approle/role/([^/]+)/secret-id-accessor/destroy"): _destroy_secret_id,
     ("GET", "([^/]+)/data/(.+)"): _read_kv,
