@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from random import Random
 from typing import Any
 
@@ -16,13 +17,24 @@ from hypothesis import strategies as st
 from bot.domain.alert import Resource, Sev, Severity
 from bot.domain.approval import ApprovalState, fingerprint
 from bot.domain.conversation import next_task
-from bot.domain.decisions import AskApproval, AskPermit, DraftDocument, Notify, Page, Post, RunAction
+from bot.domain.decisions import (
+    AskApproval,
+    AskPermit,
+    DraftDocument,
+    Invite,
+    Notify,
+    OpenChannel,
+    Page,
+    Post,
+    RunAction,
+)
 from bot.domain.escalation import Contact, Matrix, next_moment, reached
 from bot.domain.events import (
     Absorbed,
     Acknowledged,
     ActionSettled,
     AgentResolved,
+    Aftermath,
     AlertReceived,
     ApprovalGiven,
     ApprovalRefused,
@@ -44,6 +56,7 @@ from bot.domain.events import (
     RosterResolved,
     SeverityChanged,
     Silenced,
+    Standing,
     Status,
     StatusChanged,
     Summoned,
@@ -79,6 +92,7 @@ class Life:
         self.random = random
         self.desk = Desk(permit=self._permit, eager=self._often(70))
         self.force: dict[tuple[str, str], int] = {}  # (target, action) -> the level the system is really at
+        self.tampered: set[tuple[str, str]] = set()  # somebody took it away, and nobody has looked since
         self.past: list[tuple[str, Event]] = []
         for _ in range(self.random.choice((1, 2, 3))):
             self.desk.now += minutes(self.random.choice((0, 3)))
@@ -120,6 +134,7 @@ class Life:
             rung=self.random.choice((Rung.ACT, Rung.ACT, Rung.ACT, Rung.PROPOSE, Rung.OBSERVE)),
             concurrency=self.random.choice((None, Concurrency(call("x", g="one").arguments["g"]))),
             timeout=minutes(self.random.choice((240, 20))),
+            verify=self.random.choice(((), (minutes(1), minutes(5), minutes(60)))),
             on_failure=self.random.choice(((), (call("page.escalate"),), (call("page.escalate"), call("work")))),
         )
 
@@ -164,7 +179,11 @@ class Life:
     def _move(self) -> None:
         desk, chance = self.desk, self.random.randrange(100)
         if chance < 35 and (calls := desk.calls()):
-            self._settle(self.random.choice(calls), self._outcome())
+            self._answer(self.random.choice(calls), self._outcome())
+        elif chance < 38 and self.force:
+            control = self.random.choice(tuple(self.force))
+            self.force[control] = 0
+            self.tampered.add(control)
         elif chance < 50 and desk.queue:
             self._message()
         elif chance < 65:
@@ -236,12 +255,34 @@ class Life:
         )
         return pick(outcomes)()
 
+    def _answer(self, sent: RunAction, outcome: Outcome) -> None:
+        if sent.verb is Verb.VERIFY:
+            self._look(sent, unread=self._often(30), used=self._often(20))
+        else:
+            self._settle(sent, outcome)
+
+    def _look(self, sent: RunAction, *, unread: bool, used: bool) -> None:
+        """A look tells what is so, or that nobody can tell."""
+        control, now = (sent.target, sent.action), self.desk.now
+        after = None
+        if sent.so_far:
+            since = datetime.fromisoformat(sent.so_far["since"])
+            after = Aftermath(since, now, count=int(used), why="" if used or not unread else "away")
+        if unread:
+            self.desk.look(sent, Standing.UNREAD, why="away", after=after)
+            return
+        stands = self.force.get(control, 0) >= int(sent.params.get("level", 1))
+        self.tampered.discard(control)
+        grade = self.random.choice((Grade.CONFIG, Grade.EFFECT)) if stands else Grade.UNVERIFIED
+        self.desk.look(sent, Standing.STANDS if stands else Standing.LOST, grade=grade, after=after)
+
     def _settle(self, sent: RunAction, outcome: Outcome) -> None:
         """The system does it, or not; a lost answer may mean either."""
         done = isinstance(outcome, Done) and not outcome.nothing_held
         if done or (isinstance(outcome, Unknown) and self._often(50)):
             level = int(sent.params.get("level", 1)) if sent.verb is Verb.RUN else 0
             self.force[sent.target, sent.action] = level
+            self.tampered.discard((sent.target, sent.action))
         self.desk.settle(sent, outcome)
         stream = self.desk.incidents.get(sent.incident)
         if stream and not sent.contains:
@@ -261,7 +302,7 @@ class Life:
             case Post(id=post, purpose=purpose) if self._often(30):
                 del self.desk.queue[post]
                 self._try(id, PostFailed(post, purpose, "archived"))
-            case Post() | AskApproval() | DraftDocument():
+            case Post() | AskApproval() | DraftDocument() | OpenChannel() | Invite():
                 self.desk.answer(decision)
 
     def _event(self, id: str) -> Event:
@@ -356,7 +397,8 @@ class Life:
                 if not run.holding or run.status is not StepStatus.DONE:
                     continue
                 for one in run.calls.values():
-                    if isinstance(one.outcome, Done) and not one.outcome.nothing_held and one.verb is Verb.RUN:
+                    told = isinstance(one.outcome, Done) and not one.outcome.nothing_held and one.verb is Verb.RUN
+                    if told and one.outcome.grade and (one.plan.target, run.action) not in self.tampered:
                         assert self.force.get((one.plan.target, run.action), 0) >= one.plan.level
 
     def end(self) -> None:
@@ -365,13 +407,17 @@ class Life:
             while self.desk.queue:
                 id, decision = next(iter(self.desk.queue.values()))
                 match decision:
+                    case RunAction(verb=Verb.VERIFY):
+                        self._look(decision, unread=False, used=False)
                     case RunAction():
                         self._settle(decision, Done(Grade.EFFECT, undo={"was": 0}))
                     case Page() | Notify():
                         del self.desk.queue[decision.id]
                         self.desk.happen(id, PageSent(decision.id, decision.key, decision.person, decision.way))
-                    case Post() | AskApproval() | DraftDocument():
+                    case Post() | AskApproval() | DraftDocument() | OpenChannel() | Invite():
                         self.desk.answer(decision)
+                    case _:
+                        raise AssertionError(f"nobody carries out {decision}")
                 self._compare()
             if all(target.call is None for target in self.desk.targets.values()) and not self._running():
                 break
@@ -428,7 +474,6 @@ def lives(moves: int, examples: int) -> Callable[[Callable[[Random, int], None]]
     return decorate
 
 
-@pytest.mark.soak
 @pytest.mark.timeout(600)  # shrinking a failure takes a while
 @lives(moves=40, examples=80)
 def test_any_life(random: Random, moves: int) -> None:
