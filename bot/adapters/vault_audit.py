@@ -32,8 +32,8 @@ class LogLines:
     """ports.AuditLog over lines, wherever they come from. Lines that are no entries are passed over: a log that was cut
     while it was copied still speaks."""
 
-    def __init__(self, read: Read) -> None:
-        self._read = read
+    def __init__(self, read: Read, device: str = "file") -> None:
+        self._read, self.device = read, device
 
     def entries(self, who: Collection[str], since: datetime, until: datetime) -> tuple[Mapping[str, Any], ...]:
         wanted, marks = set(who), tuple(one.encode() for one in who)

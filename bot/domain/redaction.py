@@ -42,6 +42,26 @@ def redact(value: Json, *, salt: bytes) -> tuple[Json, tuple[Found, ...]]:
     return search.walk(value, "", 0, under_secret=False), tuple(search.found)
 
 
+def redactions(value: Json) -> tuple[Found, ...]:
+    """What was taken out of a value that is clean: `path` is the JSON pointer (RFC 6901) of the text that holds the
+    mark, in the value as it is now. A mark in a key counts at its object."""
+    found: list[Found] = []
+    _marked(value, "", found, DEEPEST + 1)
+    return tuple(found)
+
+
+def _marked(value: Json, path: str, found: list[Found], depth: int) -> None:
+    if isinstance(value, str):
+        found += (Found(mark.split(":")[1], path, mark[-9:-1]) for mark in _IS_PLACEHOLDER.findall(value))
+    elif depth and isinstance(value, dict):
+        for key, item in value.items():
+            _marked(key, path, found, 0)
+            _marked(item, f"{path}/{key.replace('~', '~0').replace('/', '~1')}", found, depth - 1)
+    elif depth and isinstance(value, list):
+        for number, item in enumerate(value):
+            _marked(item, f"{path}/{number}", found, depth - 1)
+
+
 def redact_text(text: str, *, salt: bytes) -> str:
     """One string without the secrets that show by their shape or by `name=value`."""
     return _Search(salt).text(text, "")

@@ -40,6 +40,10 @@ class Evidence(Protocol):
 class AuditLog(Protocol):
     """What a Vault wrote of its requests, wherever its operators put it: Vault itself does not give it out."""
 
+    @property
+    def device(self) -> str:
+        """The path of the audit device that wrote it (`file`), whose key hashed what it hides."""
+
     def entries(self, who: Collection[str], since: datetime, until: datetime) -> tuple[Mapping[str, Any], ...]:
         """The entries of that time in which one of these stands as `auth.entity_id`, `auth.accessor` or
         `response.auth.accessor`, as the log writes it (accessors by their HMAC); oldest first."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from bot.domain.agent import Agent
 from bot.ports import AwsAccount, Retention, StoredObject
+from bot.ports.aws import Iam
 from bot.sandbox.faults import Faults
 
 
@@ -76,7 +77,8 @@ class Shelf:
     def put(self, data: bytes, *, name: str, retain_until: datetime | None) -> StoredObject:
         self.faults.before("put")
         digest = hashlib.sha256(data).hexdigest()
-        stored = StoredObject(f"shelf/{digest}/{name}", digest, len(data), retain_until)
+        lock = "COMPLIANCE" if retain_until else ""
+        stored = StoredObject(f"shelf/{digest}/{name}", digest, len(data), retain_until, lock)
         _, stored = self.objects.setdefault(digest, (data, stored))
         self.faults.after("put")
         return stored
@@ -89,7 +91,7 @@ class Shelf:
         return Retention("COMPLIANCE", until) if until else None
 
 
-def account(parameters: Parameters | None = None, trail: Trail | None = None) -> AwsAccount:
+def account(parameters: Parameters | None = None, trail: Trail | None = None, iam: Iam | None = None) -> AwsAccount:
     """An AWS account of which only these parts are ever asked."""
     nothing: Any = SimpleNamespace()
-    return AwsAccount(nothing, nothing, parameters or Parameters(), trail or Trail())
+    return AwsAccount(iam or nothing, nothing, parameters or Parameters(), trail or Trail())
