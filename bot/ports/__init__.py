@@ -39,6 +39,7 @@ from bot.ports.aws import (
     Tasks,
 )
 from bot.ports.evidence import AuditLog, Evidence, Retention, StoredObject
+from bot.ports.opa import Opa
 from bot.ports.people import Chat, ChatChannel, ChatFile, ChatMessage, MessageRef, PageMessage, Pager
 from bot.ports.vault import Entity, KvValue, Lease, Vault, VaultToken
 
@@ -72,6 +73,7 @@ __all__ = [
     "KvValue",
     "Lease",
     "MessageRef",
+    "Opa",
     "Organization",
     "PageMessage",
     "Pager",
@@ -108,6 +110,7 @@ class Ports:
     aws: Mapping[str, AwsAccount] = field(default_factory=dict)
     gateways: Mapping[str, Gateway] = field(default_factory=dict)
     switchboard: Switchboard | None = None  # of the instances that are enrolled here
+    opas: Mapping[str, tuple[Opa, ...]] = field(default_factory=dict)  # every replica
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     evidence: Evidence | None = None
     audits: Mapping[str, AuditLog] = field(default_factory=dict)  # by the name of the Vault connection
