@@ -12,12 +12,15 @@ from enum import Enum, auto
 from typing import Any, ClassVar
 
 from bot.actions import Action
+from bot.domain import handshake
 from bot.domain.agent import Agent, Mode
+from bot.domain.handshake import Fact
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending
 from bot.domain.playbook import Param, Target
 from bot.errors import Denied, Rejected, SystemFailure, Unavailable
-from bot.ports import InstanceMode, Ports, connected
+from bot.ports import InstanceMode, Ports, Switchboard, connected
 
+INSTANCES = "instances"  # those enrolled here, as a way; and the system of an agent that has no other
 CANARY = "firedoor.canary"  # the side effect that is tried; it does nothing where it passes
 ASK_AGAIN = timedelta(seconds=5)  # an unreachable system, unless it names a longer time
 READ_AGAIN = timedelta(seconds=2)  # a mode that was accepted and is not in force yet
@@ -26,19 +29,22 @@ MOST_TURNS = 15  # of waiting for it or for its instances, or of being overtaken
 
 class SetMode(Action):
     """Sets how much an agent may do: `active`, `advisory`, `shadow` (it runs and plans, its side effects are recorded
-    and not carried out) or `disabled`. The mode is published every way the agent has: to its gateways, its SSM
-    parameter and its Vault KV path, with an epoch that only grows, and read back from each. From `shadow` on, every
-    gateway is then asked to carry out a harmless side effect. `verified-effect` needs that all refuse it, and that
+    and not carried out) or `disabled`. The mode is published every way the agent has: to its gateways, every replica of
+    its OPAs, its SSM parameter and its Vault KV path, with an epoch that only grows, and read back from each. From
+    `shadow` on, every gateway and every OPA is then asked for a harmless side effect. `verified-effect` needs that all
+    refuse it, and that
     every instance they have registered reported the epoch and a mode as strict; where one stays silent for half a
     minute it is `verified-config`, and `silent` names it. A gateway that registers no instances is judged by the
-    refusal alone. An agent without a gateway gets `verified-config`."""
+    refusal alone. An agent without a gateway or OPA gets `verified-config`, whatever its instances say: their
+    word proves nothing. Instances that are enrolled here are told too. `stage` says how far the handshake got:
+    `requested`, `acked`, `enforced`."""
 
     id = "agent.set_mode"
     params = (
         Param("agent", doc="id of an enrolled agent"),
         Param("mode", choices=("active", "advisory", "shadow", "disabled"), doc="what it may do from now on"),
     )
-    outputs = ("mode", "epoch", "ways", "enforced_by", "instances", "acknowledged", "silent")
+    outputs = ("mode", "epoch", "ways", "enforced_by", "instances", "acknowledged", "silent", "stage")
     permissions: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "gateway": ("PUT /v1/agents/{id}/mode", "POST /v1/agents/{id}/canary", "GET /v1/agents/{id}"),
         "aws": ("ssm:GetParameter", "ssm:PutParameter"),
@@ -67,9 +73,7 @@ require: verified-effect
             "vault": vault.connection if vault and vault.mode_path else "",
             "path": vault.mode_path if vault else "",
         }
-        system = next(filter(None, (*agent.gateways, ways["aws"], ways["vault"])), "")
-        if not system:
-            raise ValueError(f"agent {agent.id} has no gateway, SSM parameter or KV path: its mode cannot be switched")
+        system = next(filter(None, (*agent.gateways, ways["aws"], ways["vault"])), INSTANCES)
         told = {"agent": agent.id, "mode": mode.name.lower()}
         return (Target(f"agent:{agent.id}", told | ways, system, level=int(mode)),)
 
@@ -85,6 +89,9 @@ require: verified-effect
         order = _Order(params["agent"], Mode[params["mode"].upper()], 0, _nonce(key, "run"), _stream(key))
         # Ways that were read are written first: a hung system must not delay what can be contained now.
         ways = sorted(_ways(params, ports), key=lambda way: way.name not in saved["epochs"])
+        if not ways:
+            why = f"agent {params['agent']} has no gateway, OPA, SSM parameter, KV path or instance: nobody to tell"
+            return Failed(retryable=False, why=why)
         findings = [_enforce(way, replace(order, epoch=saved["epochs"].get(way.name, 0))) for way in ways]
         states = {one.state for one in findings}
         if _Is.READ in states or (_Is.OVERTAKEN in states and saved["turns"] < MOST_TURNS):
@@ -96,13 +103,20 @@ require: verified-effect
         """The mode, or a stricter one, is in force at every way, and every gateway refuses the canary."""
         mode = Mode[params["mode"].upper()]
         findings = [_look(way, way.read(), mode) for way in _ways(params, ports)]
-        if any(one.state is _Is.PASSED or one.held.mode is None or one.held.mode < mode for one in findings):
+        if not findings or any(
+            one.state is _Is.PASSED or one.held.mode is None or one.held.mode < mode for one in findings
+        ):
             return None
         return _done(mode, findings, None)
 
     def undo(self, params: Mapping[str, Any], ports: Ports, *, undo: Mapping[str, Any], key: str) -> Outcome:
         """The mode that was in force before, at each way its own, under a newer epoch."""
-        ways, previous = _ways(params, ports), undo["previous"]
+        ways, previous = _ways(params, ports), dict(undo["previous"])
+        if known := [_mode(mode) for mode in previous.values() if _mode(mode) is not None]:
+            # Instances that came while the hold stood were put into its mode then: they follow the others out of it.
+            previous.setdefault(INSTANCES, max(mode for mode in known if mode is not None).name.lower())
+        if not ways:
+            return Failed(retryable=False, why="nobody is left who could be told")
         if lost := [way.name for way in ways if not previous.get(way.name)]:
             why = f"the mode before is not known at {', '.join(lost)}: set it with {self.id}"
             return Failed(retryable=False, why=why)
@@ -172,6 +186,30 @@ class _Gateway:
 
 
 @dataclass(frozen=True, slots=True)
+class _Instances:
+    """Those that are enrolled at our own API: each says itself what it does."""
+
+    agent: str
+    ports: Ports
+    name: str = INSTANCES
+
+    def read(self) -> _Held:
+        state = self._board().acks(self.agent)
+        return _Held(state.mode, state.epoch, state.nonce, state.instances) if state else _Held()
+
+    def write(self, order: _Order) -> None:
+        self._board().order(order.agent, order.mode, order.epoch, order.nonce, order.incident)
+
+    def is_there(self) -> bool:
+        return self.ports.switchboard is not None and self.ports.switchboard.acks(self.agent) is not None
+
+    def _board(self) -> Switchboard:
+        if self.ports.switchboard is None:
+            raise Rejected(self.name, "there is no agents' API in this process")
+        return self.ports.switchboard
+
+
+@dataclass(frozen=True, slots=True)
 class _Parameter:
     connection: str
     parameter: str
@@ -212,11 +250,13 @@ class _Kv:
             vault.write_kv(self.path, order.document(), cas=found.version if found else 0)
 
 
-_Way = _Gateway | _Parameter | _Kv
+_Way = _Instances | _Gateway | _Parameter | _Kv
 
 
 def _ways(params: Mapping[str, Any], ports: Ports) -> tuple[_Way, ...]:
-    ways: list[_Way] = [_Gateway(gateway, params["agent"], ports) for gateway in params["gateways"]]
+    instances = _Instances(params["agent"], ports)
+    ways: list[_Way] = [instances] if instances.is_there() else []
+    ways += [_Gateway(gateway, params["agent"], ports) for gateway in params["gateways"]]
     if params["parameter"]:
         ways.append(_Parameter(params["aws"], params["parameter"], ports))
     if params["path"]:
@@ -344,8 +384,11 @@ def _enforce(way: _Way, order: _Order) -> _Finding:
 
 
 def _look(way: _Way, held: _Held, mode: Mode) -> _Finding:
-    if mode < Mode.SHADOW or not isinstance(way, _Gateway):
+    if mode < Mode.SHADOW or isinstance(way, _Parameter | _Kv):
         return _Finding(way.name, _Is.SET, held)
+    if isinstance(way, _Instances):
+        found = _Finding(way.name, _Is.SET, held)
+        return replace(found, state=_Is.SILENT) if found.silent else found
     if not way.refuses(held.nonce):
         return _Finding(way.name, _Is.PASSED, held)
     refused = _Finding(way.name, _Is.ENFORCED, held)
@@ -403,8 +446,9 @@ def _unsettled(findings: Sequence[_Finding], now: datetime, saved: Mapping[str, 
 
 
 def _done(mode: Mode, findings: Sequence[_Finding], previous: Mapping[str, str | None] | None) -> Done:
-    enforced = [one.way for one in findings if one.state in (_Is.ENFORCED, _Is.SILENT)]
-    silent = [f"{instance} at {one.way}" for one in findings for instance in one.silent]
+    refusing = (one for one in findings if one.state in (_Is.ENFORCED, _Is.SILENT))
+    enforced = [one.way for one in refusing if one.way != INSTANCES]
+    silent = [f"{name} at {one.way}" if one.way != INSTANCES else name for one in findings for name in one.silent]
     instances = sum(len(one.held.instances) for one in findings)
     evidence = {
         "mode": mode.name.lower(),
@@ -414,6 +458,13 @@ def _done(mode: Mode, findings: Sequence[_Finding], previous: Mapping[str, str |
         "instances": instances,
         "acknowledged": instances - len(silent),
         "silent": silent,
+        "stage": str(_stage(mode, bool(enforced), heard=instances > len(silent), silent=bool(silent))),
     }
     grade = Grade.EFFECT if enforced and not silent else Grade.CONFIG
     return Done(grade, evidence, undo=None if previous is None else {"previous": dict(previous)})
+
+
+def _stage(mode: Mode, enforced: bool, *, heard: bool, silent: bool) -> handshake.Stage:
+    """`active` and `advisory` are proved by nothing: they are acknowledged at best."""
+    facts = [Fact.ACKED] if heard and not silent else []
+    return handshake.stage([*facts, Fact.REFUSED] if enforced and mode >= Mode.SHADOW else facts)

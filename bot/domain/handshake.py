@@ -93,7 +93,7 @@ def sentence(evidence: Mapping[str, Any]) -> str:
     if enforced := evidence.get("enforced_by"):
         parts.append(f"{', '.join(enforced)} refused the canary")
     else:
-        parts.append("no gateway tried")
+        parts.append("nothing that enforces it was tried")
     return f"{evidence.get('mode')} {evidence.get('stage', '')}".strip() + f": {'; '.join(parts)}"
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from bot.engine.intake import tell_repeats
 from bot.engine.operators import Operators
 from bot.engine.performer import Performer
 from bot.engine.responder import Effects, Responder, no_such_incident
+from bot.engine.switchboard import Switchboard
 from bot.engine.timers import Timers
 from bot.engine.world import World
 from bot.engine.writer import Writer
@@ -41,6 +43,8 @@ class Engine:
     thread: `writer.submit` commits at once, `settle` carries out what waits and rings what is due."""
 
     def __init__(self, store: Store, world: World, *, threads: bool = True) -> None:
+        self.switchboard = Switchboard(store, lambda job: self.writer.submit(job))
+        world = replace(world, ports=replace(world.ports, switchboard=self.switchboard))
         self.store, self.world = store, world
         self.performer = Performer(store, world, lambda: self.writer, threads=threads)
         self.writer = Writer(store, world, self._effects)
@@ -128,6 +132,7 @@ class Engine:
             self.writer.submit(tell_repeats, urgent=False).add_done_callback(_log_failure)
 
     def _effects(self, effects: Effects) -> None:
+        self.switchboard.heard(effects.written)
         self.performer.accept(effects.claims)
         if self.timers:
             for stream, at in effects.wakes.items():

@@ -151,6 +151,11 @@ class Entries(Session):
             for name, kind_, version, due, is_open, summary in rows
         )
 
+    def versions(self, kind: str) -> tuple[tuple[str, int], ...]:
+        """How far each stream of a kind is."""
+        self._settle(tables.streams)
+        return tuple(self._rows("SELECT stream, version FROM streams WHERE kind = :kind", {"kind": kind}))
+
     def due(self, before: datetime, limit: int) -> tuple[tuple[str, datetime], ...]:
         """Streams whose next deadline is at or before a moment, most overdue first."""
         self._settle(tables.streams)

@@ -9,10 +9,11 @@ import pytest
 from bot.actions.agent_set_mode import MOST_TURNS, READ_AGAIN, SetMode
 from bot.adapters.gateway import HttpGateway
 from bot.domain.agent import Agent, AwsIdentity, Mode, VaultIdentity
+from bot.domain.handshake import sentence
 from bot.domain.outcome import Done, Failed, Grade, Pending
 from bot.errors import Denied, Unavailable
 from bot.ports import InstanceMode, Ports
-from bot.sandbox.agents import SimGateway
+from bot.sandbox.agents import SimGateway, SimSwitchboard
 from bot.sandbox.clock import SimClock
 from bot.sandbox.gateway_server import GatewayServer
 from bot.sandbox.vault import SimVault
@@ -40,9 +41,11 @@ class Estate:
             gateway.enroll("7", "a", "b")
         self.vault, self.parameters = SimVault(self.clock), Parameters()
         self.directory = Enrolled([self.agent])
+        self.board = SimSwitchboard()
         self.ports = Ports(
             self.clock,
             self.directory,
+            switchboard=self.board,
             vaults={"vault": self.vault},
             aws={"aws": account(self.parameters)},
             gateways={"tools": self.tools, "mcp": self.mcp},
@@ -91,8 +94,6 @@ def test_the_target_is_the_agent_with_all_its_ways_and_the_mode_as_level():
 
 def test_what_cannot_be_said():
     ask = {"agent": "7", "mode": "shadow"}
-    with pytest.raises(ValueError, match="agent 7 has no gateway, SSM parameter or KV path: its mode cannot be"):
-        ACTION.targets(ask, Agent("7", vault=VaultIdentity(), aws=AwsIdentity()))
     with pytest.raises(ValueError, match="agent 7 is not enrolled"):
         ACTION.targets(ask, None)
     with pytest.raises(ValueError, match="'off' is not a mode"):
@@ -114,6 +115,7 @@ def test_shadow_is_in_force_everywhere_and_proved_at_the_gateways(estate: Estate
         "instances": 4,
         "acknowledged": 4,
         "silent": [],
+        "stage": "enforced",
     }
     assert set(done.evidence) == set(ACTION.outputs)
     assert estate.modes() == ["shadow"] * 4
@@ -413,3 +415,63 @@ def test_the_same_over_signed_http(estate: Estate):
         waiting = stage(ACTION, estate.params(), estate.ports, key="prod.1/INC-8/1.0", so_far=first.so_far)
         assert waiting.unavailable
         assert estate.modes() == ["active", "shadow", "shadow", "shadow"]
+
+
+# Instances that are enrolled here ----------------------------------------------------------------------------------
+
+
+def test_an_agent_without_any_other_way_is_ordered_and_its_word_is_no_proof():
+    estate = only()
+    assert ACTION.targets({"agent": "7", "mode": "shadow"}, estate.agent)[0].system == "instances"
+    estate.board.enroll("7", "pod-1", "pod-2")
+    done = estate.set()
+    assert isinstance(done, Done)
+    assert (done.grade, done.evidence["stage"]) == (Grade.CONFIG, "acked")
+    assert (done.evidence["acknowledged"], done.evidence["enforced_by"]) == (2, [])
+    assert estate.board.ordered == [("7", Mode.SHADOW, 1, "INC-7")]
+    assert isinstance(ACTION.verify(estate.params(), estate.ports), Done)
+    back = ACTION.undo(estate.params(), estate.ports, undo=done.undo or {}, key=UNDO)
+    assert isinstance(back, Done)
+    assert estate.board.ordered[-1] == ("7", Mode.ACTIVE, 2, "INC-7")
+
+
+def test_nobody_to_tell_fails_and_says_so():
+    done = only().set()
+    assert done == Failed(False, "agent 7 has no gateway, OPA, SSM parameter, KV path or instance: nobody to tell")
+
+
+def test_with_a_gateway_that_refuses_instances_must_still_be_heard():
+    estate = only(gateways=("tools",))
+    estate.board.enroll("7", "pod-1", "pod-2")
+    estate.board.silent.add(("7", "pod-2"))
+    done = estate.set()
+    assert isinstance(done, Done)
+    assert done.grade is Grade.CONFIG
+    assert (done.evidence["silent"], done.evidence["stage"]) == (["pod-2"], "enforced")
+    assert sentence(done.evidence) == (
+        "shadow enforced: 3 of 4 instances acked, pod-2 silent; gateway tools refused the canary"
+    )
+
+
+def test_a_lying_acknowledgement_is_found_out_by_the_canary():
+    estate = only(gateways=("tools",))
+    estate.board.enroll("7", "pod-1")
+    estate.tools.agent("7").lying = True
+    done = estate.set()
+    assert isinstance(done, Failed)
+    assert "gateway tools let the canary pass" in done.why
+    state = estate.board.acks("7")
+    assert state is not None
+    assert state.instances[0].mode is Mode.SHADOW
+
+
+def test_instances_that_came_during_the_hold_follow_the_others_out_of_it():
+    estate = only(gateways=("tools",))
+    done = estate.set()
+    assert isinstance(done, Done)
+    estate.board.enroll("7", "late")
+    estate.board.order("7", Mode.SHADOW, 1, "enrolment", "INC-7")
+    assert isinstance(ACTION.undo(estate.params(), estate.ports, undo=done.undo or {}, key=UNDO), Done)
+    state = estate.board.acks("7")
+    assert state is not None
+    assert (state.mode, estate.tools.agent("7").mode) == (Mode.ACTIVE, Mode.ACTIVE)

@@ -158,4 +158,4 @@ def test_the_sentence_names_the_silent_and_the_gateways() -> None:
     said = "shadow enforced: 3 of 4 instances acked, pod-4 silent; gateway mcp refused the canary"
     assert sentence(evidence) == said
     alone = evidence | {"stage": "acked", "enforced_by": [], "silent": [], "acknowledged": 4}
-    assert sentence(alone) == "shadow acked: 4 of 4 instances acked; no gateway tried"
+    assert sentence(alone) == "shadow acked: 4 of 4 instances acked; nothing that enforces it was tried"
