@@ -22,8 +22,8 @@ from bot.domain.events import Opened, Pins
 from bot.domain.expression import ExpressionError, holds
 from bot.domain.incident import Frozen, Incident, StepStatus, apply, approval_rule
 from bot.domain.placement import severity_of
+from bot.domain.planning import plan
 from bot.domain.playbook import Playbook, Rung, Step, Trigger
-from bot.domain.response import plan
 from bot.domain.source import SourceRules
 from bot.domain.view import agent_names, alert_names
 from bot.domain.wording import listed, span

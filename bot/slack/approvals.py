@@ -14,8 +14,8 @@ from typing import Any, assert_never
 from bot.actions import registry
 from bot.domain.approval import Approval, ApprovalState, missing
 from bot.domain.incident import Incident, is_held
+from bot.domain.planning import rollback_of
 from bot.domain.playbook import OnTimeout, Step
-from bot.domain.response import rollback_of
 from bot.domain.wording import listed
 from bot.engine.world import Said
 from bot.slack import blockkit as kit

@@ -1,0 +1,136 @@
+"""What exactly a step would do: rendered against the state as it is, with its targets frozen, and hashed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from bot.domain.approval import fingerprint
+from bot.domain.decisions import PlannedCall, PlanStep
+from bot.domain.expression import ExpressionError, evaluate, render
+from bot.domain.incident import Incident, StepStatus
+from bot.domain.playbook import Call as PlaybookCall
+from bot.domain.playbook import Rung, Step, Target
+from bot.domain.state import PSEUDO
+from bot.domain.view import agent_names, alert_names, incident_names
+
+
+def plan(incident: Incident, step: Step, id: str) -> PlanStep:
+    """Renders a step against the state as it is: what exactly would be done, and whether somebody has to be asked."""
+    names = names_of(incident)
+    observes = incident.frozen.playbook is not None and incident.frozen.playbook.rung is Rung.OBSERVE
+    action = step.call.uses if step.call else ""
+    try:
+        if step.condition is not None and not evaluate(step.condition, names):
+            return PlanStep(id, step.id, StepStatus.LEFT_OUT, why="its condition is false")
+        if step.manual:
+            status = StepStatus.OBSERVED if observes else StepStatus.AWAITING_FORM
+            return PlanStep(id, step.id, status, why="the playbook only observes" if observes else "")
+        call = cast(PlaybookCall, step.call)
+        calls = _calls(incident, step, call, names)
+        digest = _digest(incident, step, call, calls, names)
+    except ValueError as error:  # an ExpressionError is one too
+        if observes:  # it may read what a step before would have put out
+            why = f"the playbook only observes; what it would do cannot be said: {error}"
+            return PlanStep(id, step.id, StepStatus.OBSERVED, action, why=why)
+        return PlanStep(id, step.id, StepStatus.FAILED, action, why=str(error))
+    if not calls:
+        return PlanStep(id, step.id, StepStatus.DONE, action, why="there is nothing here that it could act on")
+    if observes:
+        return PlanStep(id, step.id, StepStatus.OBSERVED, action, calls, "the playbook only observes", digest)
+    status = StepStatus.AWAITING_APPROVAL if must_ask(incident, step) else StepStatus.READY
+    if status is StepStatus.READY and permit_group(incident, step, names) is not None:
+        status = StepStatus.AWAITING_PERMIT
+    return PlanStep(id, step.id, status, action, calls, hash=digest)
+
+
+def _calls(incident: Incident, step: Step, call: PlaybookCall, names: dict[str, Any]) -> tuple[PlannedCall, ...]:
+    items: Sequence[Any] = (None,)
+    if step.foreach is not None:
+        found = evaluate(step.foreach, names)
+        if not isinstance(found, list | tuple):
+            raise ExpressionError(f"{step.id}: foreach needs a list, it got {type(found).__name__}")
+        items = found
+    numbers = step.stage.part(len(items)) if step.stage else range(len(items))
+    planned: dict[str, PlannedCall] = {}
+    for number in numbers:
+        item = items[number]
+        scope = names if step.foreach is None else {**names, "item": item}
+        arguments = {key: render(value, scope) for key, value in call.arguments.items()}
+        targets: tuple[Target, ...] = incident.frozen.catalogue.targets(call.uses, arguments, incident.agent)
+        for target in targets:
+            name = f"{number}:{target.id}"
+            planned[name] = PlannedCall(name, target.id, target.params, target.system, target.level)
+    return tuple(planned.values())
+
+
+def must_ask(incident: Incident, step: Step) -> bool:
+    playbook = incident.frozen.playbook
+    only_proposes = not incident.contain or (playbook is not None and playbook.rung is Rung.PROPOSE)
+    return step.approval is not None or (step.contains and only_proposes)
+
+
+def _digest(
+    incident: Incident, step: Step, call: PlaybookCall, calls: tuple[PlannedCall, ...], names: dict[str, Any]
+) -> str:
+    """What an approval binds to."""
+    rollback: dict[str, Any] | None = None
+    if step.rollback:
+        try:
+            rollback = {key: render(value, names) for key, value in step.rollback.arguments.items()}
+        except ExpressionError as error:
+            rollback = {"not yet known": str(error)}  # it reads outputs of this very step
+        rollback["uses"] = step.rollback.uses
+    return fingerprint(
+        {
+            "playbook": incident.begun.pins.playbook,
+            "step": step.id,
+            "action": call.uses,
+            "version": incident.frozen.catalogue.version(call.uses),
+            "calls": [{"target": c.target, "params": c.params, "system": c.system} for c in calls],
+            "rollback": rollback,
+            "mode": incident.begun.mode,
+            "told": {"intent": step.intent, "impact": step.impact, "cost": step.cost, "policy": step.policy},
+        }
+    )
+
+
+def rollback_of(incident: Incident, step: str) -> tuple[str, Mapping[str, Any] | None] | None:
+    """What would take a step back: the action and its values, None where they are known only once it ran."""
+    back = incident.spec(step).rollback
+    if back is None:
+        return None
+    names = names_of(incident)
+    try:
+        return back.uses, {key: render(value, names) for key, value in back.arguments.items()}
+    except ExpressionError:
+        return back.uses, None
+
+
+def names_of(incident: Incident) -> dict[str, Any]:
+    opened = incident.begun
+    return {
+        "alert": alert_names(alert) if (alert := incident.cause or opened.alert) else {},
+        "agent": agent_names(incident.agent) if incident.agent else {"id": opened.agent_uid},
+        "incident": incident_names(
+            id=incident.id,
+            severity=incident.worst_severity.name,
+            type=opened.type,
+            status=incident.status,
+            opened_at=incident.start,
+        ),
+        "steps": {run.id: {"status": str(run.status), "outputs": dict(run.outputs)} for run in incident.steps.values()},
+    }
+
+
+def permit_group(incident: Incident, step: Step, names: dict[str, Any]) -> str | None:
+    """'' for the limits that bind containing steps, a group's name for others, None where no permit is needed."""
+    playbook = incident.frozen.playbook
+    if step.contains:
+        return ""
+    if playbook is None or playbook.concurrency is None or step.id.startswith(PSEUDO):
+        return None
+    try:
+        return f"{playbook.id}:{render(playbook.concurrency.group, names)}"
+    except ExpressionError:
+        return f"{playbook.id}:"  # the group cannot be told apart: the strictest reading is one for all
