@@ -49,6 +49,11 @@ class Agents:
                 return len({user for agent in self.agents.values() if agent.aws for user in agent.aws.users})
             case "access-key":
                 return len({key for agent in self.agents.values() if agent.aws for key in agent.aws.access_keys})
+            case "ec2-instance":
+                owned = [agent.aws for agent in self.agents.values() if agent.aws]
+                if any(aws.instance_tags or aws.instance_profiles for aws in owned):
+                    return 0  # how many those are, only AWS knows
+                return len({instance for aws in owned for instance in aws.instances})
             case _:
                 return 0
 

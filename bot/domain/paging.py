@@ -76,6 +76,10 @@ def _clock(turn: Turn, name: str, due: datetime) -> None:
 # The matrix -----------------------------------------------------------------------------------------------------
 
 
+        case "run":
+            left = [run.id for run in turn.now.steps.values() if not turn.before.steps[run.id].settled and run.settled]
+            if left:
+                _page(turn, PageKind.FAILURE, _responsible(turn.now), f"run:{','.join(left)}", due)
 def _stand(turn: Turn) -> Reached:
     return reached(turn.now.frozen.matrix, turn.at - turn.now.start, turn.now.floor)
 

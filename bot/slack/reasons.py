@@ -42,6 +42,8 @@ def why_paged(incident: Incident, page: Page | Notify) -> str:
             return "incident opened, for your information"
         case "phase":
             return f"phase {spoken(rest)} is due"
+        case "run":
+            return f"the playbook's time is over, and {step} was not done"
     return plain(f"{kind} {rest}".strip(), 80)
 
 
@@ -107,6 +109,8 @@ def next_for(incident: Incident, page: Page | Notify) -> str:
     return "see the card."
 
 
+        case "run":
+            return f"do by hand what is still wanted of {step}: the playbook does no more."
 def _then(incident: Incident) -> str:
     """Who is paged when, if this person stays silent."""
     now = (incident.at or incident.start) - incident.start

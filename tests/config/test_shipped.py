@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from bot.actions import Action, registry
 from bot.config import EXAMPLE, Config, check, load
 from bot.config.playbooks import load_playbook
 from bot.config.schema import playbook_schema_text
+from bot.domain.agent import Agent, AwsIdentity
 from bot.domain.alert import Sev
 from bot.domain.outcome import Grade
 from bot.domain.playbook import Rung
@@ -98,6 +100,14 @@ def test_agents_are_found_by_what_alerts_call_them(example: Config) -> None:
     assert example.agents.protected("iam-role:arn:aws:iam::123456789012:role/firedoor")
     assert not example.agents.protected("agent:agent-7")
     assert example.agents.count("iam-role") == 2
+
+
+def test_instances_count_only_where_all_of_them_are_listed(example: Config) -> None:
+    agent = Agent("agent-1", aws=AwsIdentity(instances=("i-1", "i-2", "i-3")))
+    listed = replace(example.agents, agents={"agent-1": agent, "agent-2": Agent("agent-2")})
+    assert listed.count("ec2-instance") == 3
+    tagged = Agent("agent-2", aws=AwsIdentity(instance_tags=(("agent", "2"),)))
+    assert replace(example.agents, agents={"agent-1": agent, "agent-2": tagged}).count("ec2-instance") == 0
 
 
 def test_on_call_changes_with_the_week(example: Config) -> None:

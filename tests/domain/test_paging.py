@@ -344,3 +344,25 @@ def test_page_keys_name_incident_kind_level_round_person_and_way() -> None:
         desk.send()
         desk.forward(1)
     assert "INC-1/escalation/2/3/security-1/slack" in keys
+
+
+def test_a_playbook_whose_time_is_over_pages_for_what_it_left_undone() -> None:
+    desk = opened(book=playbook(step("mend"), step("then", after=("mend",)), timeout=minutes(20)))
+    desk.happen("INC-1", Acknowledged("security-1", "cli"))
+    desk.forward(19)
+    assert not reasons(desk, "run")
+    desk.forward(2)
+    paged = {(page.person, page.reason) for page in reasons(desk, "run")}
+    assert paged == {("security-1", "run:mend,then"), ("responder-1", "run:mend,then")}
+
+
+def test_a_playbook_that_ended_in_time_pages_nobody_later() -> None:
+    desk = opened(book=playbook(step("mend"), timeout=minutes(20)))
+    desk.settle("mend", FOUND)
+    desk.forward(60)
+    assert not reasons(desk, "run")
+
+
+def reasons(desk: Desk, kind: str) -> list[Page]:
+    made = [decision for entries in desk.entries.values() for entry in entries for decision in entry.decisions]
+    return [one for one in made if isinstance(one, Page) and one.reason.partition(":")[0] == kind]
