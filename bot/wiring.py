@@ -29,6 +29,7 @@ from bot.adapters.evidence import BucketEvidence, FolderEvidence
 from bot.adapters.gateway import HttpGateway
 from bot.adapters.http import HttpEndpoint
 from bot.adapters.mail import SmtpPager
+from bot.adapters.opa import HttpOpa
 from bot.adapters.slack import SlackChat, SlackPager
 from bot.adapters.vault import HvacVault
 from bot.adapters.webhook import WebhookPager
@@ -37,6 +38,7 @@ from bot.config.connections import (
     AwsConnection,
     GatewayConnection,
     HttpConnection,
+    OpaConnection,
     SmtpConnection,
     VaultConnection,
     WebhookConnection,
@@ -53,7 +55,7 @@ from bot.errors import ConfigError
 from bot.ledger.log import Log
 from bot.ledger.sealer import Sealer
 from bot.ledger.shelf import Bucket, Folder, Shelf
-from bot.ports import AwsAccount, Chat, Clock, Endpoint, Evidence, Gateway, Pager, Ports, Vault
+from bot.ports import AwsAccount, Chat, Clock, Endpoint, Evidence, Gateway, Opa, Pager, Ports, Vault
 from bot.sandbox.aws import SimEvidence
 from bot.sandbox.chat import SimChat
 from bot.sandbox.clock import SimClock
@@ -214,6 +216,7 @@ def estate_ports(config: Config, clock: Clock, estate: Estate, chat: Chat, salt:
         vaults=estate.vaults,
         aws={name: aws.account() for name, aws in estate.aws.items()},
         gateways=estate.gateways,
+        opas=estate.opas,
         endpoints=estate.endpoints,
         evidence=estate.evidence,
         pagers=estate.pagers,
@@ -227,6 +230,7 @@ def live_ports(config: Config, folder: Path, clock: Clock, salt: bytes, secret: 
     vaults: dict[str, Vault] = {}
     aws: dict[str, AwsAccount] = {}
     gateways: dict[str, Gateway] = {}
+    opas: dict[str, tuple[Opa, ...]] = {}
     endpoints: dict[str, Endpoint] = {}
     pagers: dict[str, Pager] = {}
     ways = {connection: way for way, connection in config.settings.ways.items()}
@@ -246,6 +250,8 @@ def live_ports(config: Config, folder: Path, clock: Clock, salt: bytes, secret: 
                     signed_answers=made.signed_answers,
                     tls=_tls(made.ca),
                 )
+            case OpaConnection():
+                opas[name] = _opas(name, made, secret)
             case HttpConnection():
                 endpoints[name] = HttpEndpoint(name, made.url, _headers(made.headers, secret), tls=_tls(made.ca))
             case SmtpConnection() if name in ways:
@@ -261,6 +267,7 @@ def live_ports(config: Config, folder: Path, clock: Clock, salt: bytes, secret: 
         vaults=vaults,
         aws=aws,
         gateways=gateways,
+        opas=opas,
         endpoints=endpoints,
         evidence=_evidence(config, folder, clock, secret),
         pagers=pagers,
@@ -442,6 +449,11 @@ def _headers(headers: Mapping[str, SecretRef], secret: Callable[[SecretRef], str
 
 def _all(refs: tuple[SecretRef, ...], secret: Callable[[SecretRef], str]) -> Callable[[], tuple[str, ...]]:
     return lambda: tuple(secret(ref) for ref in refs)
+
+
+def _opas(name: str, made: OpaConnection, secret: Callable[[SecretRef], str]) -> tuple[Opa, ...]:
+    token = partial(secret, made.token) if made.token else str
+    return tuple(HttpOpa(name, url, made.decision, token, made.timeout, tls=_tls(made.ca)) for url in made.urls)
 
 
 def _tls(ca: str) -> ssl.SSLContext | None:

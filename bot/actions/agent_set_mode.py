@@ -18,7 +18,7 @@ from bot.domain.handshake import Fact
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending
 from bot.domain.playbook import Param, Target
 from bot.errors import Denied, Rejected, SystemFailure, Unavailable
-from bot.ports import InstanceMode, Ports, Switchboard, connected
+from bot.ports import InstanceMode, Opa, Ports, Switchboard, connected
 
 INSTANCES = "instances"  # those enrolled here, as a way; and the system of an agent that has no other
 CANARY = "firedoor.canary"  # the side effect that is tried; it does nothing where it passes
@@ -47,6 +47,7 @@ class SetMode(Action):
     outputs = ("mode", "epoch", "ways", "enforced_by", "instances", "acknowledged", "silent", "stage")
     permissions: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "gateway": ("PUT /v1/agents/{id}/mode", "POST /v1/agents/{id}/canary", "GET /v1/agents/{id}"),
+        "opa": ("PUT and GET /v1/data/agents/{id}/mode", "POST /v1/data/{decision}"),
         "aws": ("ssm:GetParameter", "ssm:PutParameter"),
         "vault": ('path "agents/data/+/mode" { capabilities=["create","update","read"] }',),
     }
@@ -73,7 +74,9 @@ require: verified-effect
             "vault": vault.connection if vault and vault.mode_path else "",
             "path": vault.mode_path if vault else "",
         }
-        system = next(filter(None, (*agent.gateways, ways["aws"], ways["vault"])), INSTANCES)
+        if agent.opas:
+            ways["opas"] = list(agent.opas)
+        system = next(filter(None, (*agent.gateways, *agent.opas, ways["aws"], ways["vault"])), INSTANCES)
         told = {"agent": agent.id, "mode": mode.name.lower()}
         return (Target(f"agent:{agent.id}", told | ways, system, level=int(mode)),)
 
@@ -186,6 +189,33 @@ class _Gateway:
 
 
 @dataclass(frozen=True, slots=True)
+class _Opa:
+    """One replica. `opa` is None where no such connection is configured."""
+
+    connection: str
+    opa: Opa | None
+    agent: str
+
+    @property
+    def name(self) -> str:
+        return f"opa {self.opa.name if self.opa else self.connection}"
+
+    def read(self) -> _Held:
+        found = self._there().mode(self.agent)
+        return _held(found) if found else _Held()
+
+    def write(self, order: _Order) -> None:
+        if not _is_there(self.name, self.read(), order):
+            self._there().set_mode(self.agent, order.document())
+
+    def refuses(self, _: str) -> bool:
+        return self._there().refuses(self.agent, CANARY)
+
+    def _there(self) -> Opa:
+        return self.opa or connected({}, self.connection)
+
+
+@dataclass(frozen=True, slots=True)
 class _Instances:
     """Those that are enrolled at our own API: each says itself what it does."""
 
@@ -250,13 +280,15 @@ class _Kv:
             vault.write_kv(self.path, order.document(), cas=found.version if found else 0)
 
 
-_Way = _Instances | _Gateway | _Parameter | _Kv
+_Way = _Instances | _Gateway | _Opa | _Parameter | _Kv
 
 
 def _ways(params: Mapping[str, Any], ports: Ports) -> tuple[_Way, ...]:
     instances = _Instances(params["agent"], ports)
     ways: list[_Way] = [instances] if instances.is_there() else []
     ways += [_Gateway(gateway, params["agent"], ports) for gateway in params["gateways"]]
+    for name in params.get("opas", ()):
+        ways += [_Opa(name, replica, params["agent"]) for replica in ports.opas.get(name, (None,))]
     if params["parameter"]:
         ways.append(_Parameter(params["aws"], params["parameter"], ports))
     if params["path"]:

@@ -95,6 +95,7 @@ def _agent(name: str, section: Section) -> Agent:
         owner=section.text("owner", ""),
         team=section.text("team", ""),
         gateways=section.texts("gateways"),
+        opas=section.texts("opas"),
         vault=_vault(section.section("vault")) if "vault" in section else None,
         aws=_aws(section.section("aws")) if "aws" in section else None,
         delegates=section.texts("delegates"),

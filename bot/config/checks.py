@@ -11,6 +11,7 @@ from bot.config.connections import (
     Connection,
     GatewayConnection,
     HttpConnection,
+    OpaConnection,
     SmtpConnection,
     VaultConnection,
     WebhookConnection,
@@ -155,6 +156,8 @@ def _agents(config: Config) -> Iterator[Problem]:
             )
         for gateway in agent.gateways:
             yield from _connection(config, gateway, GatewayConnection, where)
+        for opa in agent.opas:
+            yield from _connection(config, opa, OpaConnection, where)
         if agent.vault:
             yield from _connection(config, agent.vault.connection, VaultConnection, where)
             vault = config.settings.connections.get(agent.vault.connection)
@@ -278,10 +281,10 @@ def _step(config: Config, actions: Actions, playbook: Playbook, step: Step) -> I
             )
     if step.call and step.contains and step.call.uses == "agent.set_mode" and step.require is Grade.EFFECT:
         for agent in config.agents.agents.values():
-            if not agent.gateways:
+            if not (agent.gateways or agent.opas):
                 yield Problem(
                     where,
-                    f"it requires verified-effect, and agent {agent.id!r} has no gateway to refuse a canary.",
+                    f"it requires verified-effect, and agent {agent.id!r} has no gateway to refuse a canary, nor an OPA.",
                     "Give it one in agents.yaml, or require: verified-config.",
                 )
 

@@ -49,6 +49,17 @@ class GatewayConnection:
 
 
 @dataclass(frozen=True, slots=True)
+class OpaConnection:
+    """`urls` are the replicas, each of them. `decision` is the path below /v1/data of what decides on side effects."""
+
+    urls: tuple[str, ...]
+    decision: str
+    token: SecretRef | None = None
+    timeout: float = 5.0
+    ca: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class HttpConnection:
     """For `http.call`. `headers` are whole values (`Authorization: Bearer ...`) by name."""
 
@@ -76,7 +87,15 @@ class WebhookConnection:
     timeout: float = 10.0
 
 
-Connection = VaultConnection | AwsConnection | GatewayConnection | HttpConnection | SmtpConnection | WebhookConnection
+Connection = (
+    VaultConnection
+    | AwsConnection
+    | GatewayConnection
+    | OpaConnection
+    | HttpConnection
+    | SmtpConnection
+    | WebhookConnection
+)
 
 
 def read_connection(_: str, section: Section) -> Connection:
@@ -115,6 +134,21 @@ def _gateway(section: Section) -> GatewayConnection:
     )
 
 
+def _opa(section: Section) -> OpaConnection:
+    urls = section.texts("urls")
+    if not urls:
+        section.report("urls", "'urls' is missing.", "Name each replica: one that is left out goes on as before.")
+    for url in urls:
+        _judged(section, "urls", url)
+    return OpaConnection(
+        urls=urls,
+        decision=section.text("decision", "firedoor/allow"),
+        token=section.secret("token"),
+        timeout=_timeout(section, "timeout", 5),
+        ca=section.text("ca", ""),
+    )
+
+
 def _http(section: Section) -> HttpConnection:
     with section.section("headers", "'headers'") as headers:
         found = {name: headers.secret(name) or _UNSET for name in headers.entries()}
@@ -141,6 +175,7 @@ _READERS: Mapping[str, Callable[[Section], Connection]] = {
     "vault": _vault,
     "aws": _aws,
     "gateway": _gateway,
+    "opa": _opa,
     "http": _http,
     "smtp": _smtp,
     "webhook": _webhook,
@@ -160,8 +195,12 @@ def _secrets(section: Section) -> tuple[SecretRef, ...]:
 
 def _url(section: Section, key: str = "url", required: bool = True) -> str:
     text = section.text(key, None if required else "")
-    if not text:
-        return text
+    if text:
+        _judged(section, key, text)
+    return text
+
+
+def _judged(section: Section, key: str, text: str) -> None:
     try:
         parts = urlsplit(text)
         wrong = parts.scheme not in ("http", "https") or not parts.hostname

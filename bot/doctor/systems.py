@@ -12,9 +12,16 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from bot.adapters.gateway import HttpGateway
+from bot.adapters.opa import HttpOpa
 from bot.adapters.oidc import Issuer
 from bot.config import Config, SecretRef
-from bot.config.connections import GatewayConnection, HttpConnection, SmtpConnection, WebhookConnection
+from bot.config.connections import (
+    GatewayConnection,
+    HttpConnection,
+    OpaConnection,
+    SmtpConnection,
+    WebhookConnection,
+)
 from bot.config.settings import Oidc
 from bot.doctor import Check, Finding, State, clocks
 from bot.errors import ConfigError, Unavailable
@@ -41,6 +48,10 @@ def checks(
             case GatewayConnection():
                 agents = [agent.id for agent in config.agents.agents.values() if name in agent.gateways]
                 yield Check(name, partial(_gateway, name, made, agents, clock, secret))
+            case OpaConnection():
+                agents = [agent.id for agent in config.agents.agents.values() if name in agent.opas]
+                for url in made.urls:
+                    yield Check(name, partial(_opa, name, url, made, agents, secret))
             case HttpConnection():
                 yield Check(name, partial(_http, name, made.url, made.ca, [*made.headers.values()], secret))
             case WebhookConnection():
@@ -89,6 +100,22 @@ def _mail(name: str, made: SmtpConnection, secret: Secret) -> Iterator[Finding]:
         yield Finding(State.OK, name, f"{made.host} takes the connection {tls}{' and the login' if made.user else ''}")
         if not made.starttls and made.host not in ("127.0.0.1", "::1", "localhost"):
             yield Finding(State.WARN, name, "pages and acknowledge links go there in the clear", "Say starttls: true.")
+
+
+def _opa(name: str, url: str, made: OpaConnection, agents: list[str], secret: Secret) -> Iterator[Finding]:
+    """What the decision says of an agent that nobody knows: it must not be undefined, and it must deny."""
+    if not agents:
+        yield Finding(State.WARN, name, "no agent names it", "Name it under `opas` in agents.yaml, or take it out.")
+    token = partial(secret, made.token) if made.token else str
+    tls = ssl.create_default_context(cafile=made.ca) if made.ca else None
+    with closing(HttpOpa(name, url, made.decision, token, made.timeout, tls=tls)) as opa:
+        if not opa.refuses("firedoor.nobody", "firedoor.canary"):
+            todo = "Let it deny by default: a replica that was started again has lost what was pushed."
+            yield Finding(State.FAIL, opa.name, "it allows side effects of an agent that it does not know", todo)
+            return
+        for agent in agents:
+            opa.mode(agent)
+        yield Finding(State.OK, opa.name, f"its decision {made.decision} denies by default")
 
 
 def _gateway(name: str, made: GatewayConnection, agents: list[str], clock: Clock, secret: Secret) -> Iterator[Finding]:

@@ -54,6 +54,7 @@ class Agent:
     owner: str = ""  # person id
     team: str = ""
     gateways: tuple[str, ...] = ()  # names of configured gateway connections
+    opas: tuple[str, ...] = ()  # names of OPA connections that decide on its side effects
     vault: VaultIdentity | None = None
     aws: AwsIdentity | None = None
     delegates: tuple[str, ...] = ()  # agents that act for it

@@ -15,6 +15,7 @@ from bot.ports import Clock, Pager
 from bot.sandbox.agents import LyingAgent, Rogue, SimGateway
 from bot.sandbox.aws import Session, SimAws, SimEvidence
 from bot.sandbox.faults import Faults
+from bot.sandbox.opa import SimOpa
 from bot.sandbox.people import SimEndpoint
 from bot.sandbox.vault import SimVault
 
@@ -27,6 +28,7 @@ class Estate:
     vaults: dict[str, SimVault] = field(default_factory=dict)
     aws: dict[str, SimAws] = field(default_factory=dict)
     gateways: dict[str, SimGateway] = field(default_factory=dict)
+    opas: dict[str, tuple[SimOpa, ...]] = field(default_factory=dict)
     endpoints: dict[str, SimEndpoint] = field(default_factory=dict)
     pagers: dict[str, Pager] = field(default_factory=dict)
     evidence: SimEvidence | None = None
@@ -39,6 +41,9 @@ class Estate:
         for name in agent.gateways:
             gateway = self.gateways.setdefault(name, SimGateway(name, self.clock, Faults()))
             gateway.enroll(agent.id, "1", "2")
+        for name in agent.opas:
+            for opa in self.opas.setdefault(name, (SimOpa(f"{name} 1"), SimOpa(f"{name} 2"))):
+                opa.set_mode(agent.id, {"agent": agent.id, "mode": "active", "epoch": 0, "nonce": ""})
         if agent.vault:
             self._enrol_vault(agent)
         if agent.aws:
@@ -99,6 +104,9 @@ class Estate:
         for name in agent.gateways:
             if self.gateways[name].attempt_effect(agent.id, "probe"):
                 found.append(f"side effects through {name}")
+        for opa in (replica for name in agent.opas for replica in self.opas[name]):
+            if not opa.refuses(agent.id, "probe"):
+                found.append(f"side effects that {opa.name} allows")
         if agent.vault:
             vault = self.vaults[agent.vault.connection]
             found += [f"Vault lease {lease}" for lease in vault.leases_of(agent.id)]
