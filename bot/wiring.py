@@ -32,6 +32,7 @@ from bot.adapters.mail import SmtpPager
 from bot.adapters.opa import HttpOpa
 from bot.adapters.slack import SlackChat, SlackPager
 from bot.adapters.vault import HvacVault
+from bot.adapters.vault_audit import LogLines, Read, bucket_lines, file_lines, http_lines
 from bot.adapters.webhook import WebhookPager
 from bot.config import EXAMPLE, Config, MissingSecrets, SecretRef, load, resolve
 from bot.config.connections import (
@@ -40,6 +41,7 @@ from bot.config.connections import (
     HttpConnection,
     OpaConnection,
     SmtpConnection,
+    VaultAudit,
     VaultConnection,
     WebhookConnection,
 )
@@ -55,7 +57,8 @@ from bot.errors import ConfigError
 from bot.ledger.log import Log
 from bot.ledger.sealer import Sealer
 from bot.ledger.shelf import Bucket, Folder, Shelf
-from bot.ports import AwsAccount, Chat, Clock, Endpoint, Evidence, Gateway, Opa, Pager, Ports, Vault
+from bot.ports import AwsAccount, Chat, Clock, Cluster, Endpoint, Evidence, Gateway, Github, Opa, Pager, Ports, Vault
+from bot.ports.evidence import AuditLog
 from bot.sandbox.aws import SimEvidence
 from bot.sandbox.chat import SimChat
 from bot.sandbox.clock import SimClock
@@ -270,6 +273,8 @@ def live_ports(config: Config, folder: Path, clock: Clock, salt: bytes, secret: 
         opas=opas,
         endpoints=endpoints,
         evidence=_evidence(config, folder, clock, secret),
+        audits=_audits(config, folder, secret),
+        retain=config.settings.evidence.retain,
         pagers=pagers,
         chat=chat,
         salt=salt,
@@ -390,6 +395,29 @@ def _evidence(config: Config, folder: Path, clock: Clock, secret: Callable[[Secr
     if store.kind == "folder":
         return FolderEvidence(_under(folder, store.path), clock)
     return BucketEvidence(_aws_api(config, store.connection, "evidence", secret), store.bucket, store.prefix)
+
+
+def _audits(config: Config, folder: Path, secret: Callable[[SecretRef], str]) -> dict[str, AuditLog]:
+    """The audit logs of the Vaults, by the Vault connection's name."""
+    found: dict[str, AuditLog] = {}
+    for name, made in config.settings.connections.items():
+        if isinstance(made, VaultConnection) and made.audit:
+            found[name] = LogLines(_audit_lines(name, made.audit, config, folder, secret), made.audit.device)
+    return found
+
+
+def _audit_lines(
+    name: str, audit: VaultAudit, config: Config, folder: Path, secret: Callable[[SecretRef], str]
+) -> Read:
+    if audit.bucket:
+        return bucket_lines(_aws_api(config, audit.connection, f"{name}.audit", secret), audit.bucket, audit.prefix)
+    if not audit.connection:
+        return file_lines(_under(folder, audit.path), name)
+    http = config.settings.connections.get(audit.connection)
+    if not isinstance(http, HttpConnection):
+        raise ConfigError("firedoor.yaml", f"{name}.audit.connection {audit.connection!r} is no http connection.")
+    url = f"{http.url.rstrip('/')}/{audit.path.lstrip('/')}"
+    return http_lines(url, _headers(http.headers, secret), name, tls=_tls(http.ca))
 
 
 def _aws_api(config: Config, connection: str, of: str, secret: Callable[[SecretRef], str]) -> AwsApi:

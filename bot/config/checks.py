@@ -18,6 +18,7 @@ from bot.config.connections import (
 )
 from bot.config.people import ANYONE
 from bot.config.playbooks import ESCALATE, Actions
+from bot.config.policy import FILE as POLICY
 from bot.config.reading import suggestion
 from bot.domain.expression import Literal
 from bot.domain.outcome import Grade
@@ -52,6 +53,7 @@ def check(config: Config, actions: Actions) -> tuple[Problem, ...]:
         *_sources(config),
         *_playbooks(config, actions),
         *_runbooks(config),
+        *_policy(config),
     )
 
 
@@ -177,6 +179,23 @@ def _agents(config: Config) -> Iterator[Problem]:
                     f"{agent.id!r} lives in account {agent.aws.account}, and its connection"
                     f" {agent.aws.connection!r} reaches {aws.account}.",
                 )
+        if agent.github:
+            yield from _connection(config, agent.github.connection, GithubConnection, where)
+            if agent.github.app:
+                yield from _connection(config, agent.github.app, GithubConnection, where)
+                app = config.settings.connections.get(agent.github.app)
+                if isinstance(app, GithubConnection) and not app.app_id:
+                    yield Problem(
+                        "agents.yaml",
+                        f"{agent.id!r} names {agent.github.app!r} as its app, and that connection is a token's.",
+                        "Only the app itself can suspend its installation: give the connection app_id and private_key.",
+                    )
+        if agent.kubernetes:
+            yield from _connection(config, agent.kubernetes.connection, KubernetesConnection, where)
+    for name, made in config.settings.connections.items():
+        if isinstance(made, VaultConnection) and made.audit and made.audit.connection:
+            kind = AwsConnection if made.audit.bucket else HttpConnection
+            yield from _connection(config, made.audit.connection, kind, f"firedoor.yaml: {name}.audit")
     if config.settings.evidence.kind == "s3":
         yield from _connection(config, config.settings.evidence.connection, AwsConnection, "firedoor.yaml: evidence")
 
@@ -304,6 +323,25 @@ def _call(config: Config, actions: Actions, where: str, call: Call) -> Iterator[
         configured = any(isinstance(each, kind) for each in config.settings.connections.values())
         if action.permissions.get(system) and call.uses.startswith(f"{system}.") and not configured:
             yield Problem(where, f"{call.uses!r} needs {system}, and no connection of that kind is configured.")
+
+
+def _policy(config: Config) -> Iterator[Problem]:
+    """What an approval audit would hold against people although nobody could have done better."""
+    for action in config.policy.values():
+        for group in sorted({one for each in action.approvers for one in each.split("|")}):
+            if not config.people.group(group):
+                yield Problem(
+                    POLICY,
+                    f"{action.id!r} wants an approval of {group!r}, and people.yaml has nobody in it.",
+                    suggestion(group, config.people.groups),
+                )
+        if action.privileged and not action.seen_as:
+            yield Problem(
+                POLICY,
+                f"{action.id!r} is of {action.risk} risk, and no log name ('seen_as') tells that it was done.",
+                "Without one only an agent's log that names the action itself is audited.",
+                blocking=False,
+            )
 
 
 def _runbooks(config: Config) -> Iterator[Problem]:

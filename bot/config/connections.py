@@ -13,6 +13,18 @@ _UNSET = SecretRef("env", "UNSET")  # stands in for a missing secret until the c
 
 
 @dataclass(frozen=True, slots=True)
+class VaultAudit:
+    """Where the log of one audit device is: a file (`path`), an HTTP connection and a path there, or a bucket that an
+    AWS connection reaches. `device` is the device's path in Vault, whose key hashes what the log hides."""
+
+    device: str = "file"
+    path: str = ""
+    connection: str = ""
+    bucket: str = ""
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class VaultConnection:
     """`verify` is a CA file, '' the system's own."""
 
@@ -22,6 +34,7 @@ class VaultConnection:
     verify: str = ""
     connect_timeout: float = 3.0
     read_timeout: float = 10.0
+    audit: VaultAudit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +121,37 @@ def _vault(section: Section) -> VaultConnection:
         token=section.secret("token", required=True) or _UNSET,
         namespace=section.text("namespace", ""),
         verify=section.text("verify", ""),
+        connect_timeout=_timeout(section, "connect_timeout", 3),
+        read_timeout=_timeout(section, "read_timeout", 10),
+        audit=_audit(section),
+    )
+
+
+def _audit(section: Section) -> VaultAudit | None:
+    configured, audit = "audit" in section, section.section("audit")
+    with audit:
+        found = VaultAudit(
+            device=audit.text("device", "file"),
+            path=audit.text("path", ""),
+            connection=audit.text("connection", ""),
+            bucket=audit.text("bucket", ""),
+            prefix=audit.text("prefix", ""),
+        )
+        if configured and bool(found.path) == bool(found.bucket):
+            audit.report("", "'audit' needs either 'path' or 'bucket'.", "A file: path: /var/log/vault/audit.log")
+        if found.bucket and not found.connection:
+            audit.report("", "'audit' needs the 'connection' that reaches its bucket.")
+    return found if configured else None
+
+
+def _kubernetes(section: Section) -> KubernetesConnection:
+    found = KubernetesConnection(
+        url=_url(section, required=False),
+        token=section.secret("token"),
+        ca=section.text("ca", ""),
+        kubeconfig=section.text("kubeconfig", ""),
+        context=section.text("context", ""),
+        in_cluster=section.flag("in_cluster"),
         connect_timeout=_timeout(section, "connect_timeout", 3),
         read_timeout=_timeout(section, "read_timeout", 10),
     )
