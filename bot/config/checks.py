@@ -303,7 +303,7 @@ def _step(config: Config, actions: Actions, playbook: Playbook, step: Step) -> I
             if not (agent.gateways or agent.opas):
                 yield Problem(
                     where,
-                    f"it requires verified-effect, and agent {agent.id!r} has no gateway to refuse a canary, nor an OPA.",
+                    f"it requires verified-effect, and agent {agent.id!r} has no gateway to refuse a canary, no OPA.",
                     "Give it one in agents.yaml, or require: verified-config.",
                 )
 

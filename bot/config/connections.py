@@ -255,4 +255,3 @@ def _judged(section: Section, key: str, text: str) -> None:
         section.report(key, f"{key!r} holds a user or password.", "Name a secret and take it out of this file.")
     elif wrong:
         section.report(key, f"{key!r} is not an http(s) URL.")
-    return text

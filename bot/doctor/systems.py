@@ -12,8 +12,8 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from bot.adapters.gateway import HttpGateway
-from bot.adapters.opa import HttpOpa
 from bot.adapters.oidc import Issuer
+from bot.adapters.opa import HttpOpa
 from bot.config import Config, SecretRef
 from bot.config.connections import (
     GatewayConnection,

@@ -54,13 +54,13 @@ class Agent:
     owner: str = ""  # person id
     team: str = ""
     gateways: tuple[str, ...] = ()  # names of configured gateway connections
-    opas: tuple[str, ...] = ()  # names of OPA connections that decide on its side effects
     vault: VaultIdentity | None = None
     aws: AwsIdentity | None = None
     delegates: tuple[str, ...] = ()  # agents that act for it
     service_accounts: tuple[str, ...] = ()  # Kubernetes, as `system:serviceaccount:<namespace>:<name>`
     labels: tuple[tuple[str, str], ...] = ()
     protected: bool = False
+    opas: tuple[str, ...] = ()  # names of OPA connections that decide on its side effects
 
     def actors(self) -> frozenset[str]:
         """Every identifier an alert may name this agent by."""
