@@ -39,6 +39,7 @@ from bot.ports.aws import (
     Tasks,
 )
 from bot.ports.evidence import AuditLog, Evidence, Retention, StoredObject
+from bot.ports.kubernetes import Autoscaler, Cluster, NetworkPolicy, Pod, ServiceAccount, Workload
 from bot.ports.opa import Opa
 from bot.ports.people import Chat, ChatChannel, ChatFile, ChatMessage, MessageRef, PageMessage, Pager
 from bot.ports.vault import Entity, KvValue, Lease, Vault, VaultToken
@@ -47,6 +48,7 @@ __all__ = [
     "AccessKey",
     "AuditLog",
     "AwsAccount",
+    "Autoscaler",
     "Chat",
     "ChatChannel",
     "ChatFile",
@@ -54,6 +56,7 @@ __all__ = [
     "Clock",
     "CloudTrail",
     "Containers",
+    "Cluster",
     "ControlPolicy",
     "Database",
     "DatabaseSnapshot",
@@ -77,6 +80,7 @@ __all__ = [
     "Organization",
     "PageMessage",
     "Pager",
+    "NetworkPolicy",
     "Parameters",
     "Pod",
     "PolicyVersion",
@@ -91,12 +95,14 @@ __all__ = [
     "Tasks",
     "Vault",
     "VaultToken",
+    "ServiceAccount",
     "connected",
 ]
 
 
 class Clock(Protocol):
     def now(self) -> datetime:
+    "Workload",
         """Aware UTC."""
 
 
@@ -115,6 +121,7 @@ class Ports:
     evidence: Evidence | None = None
     audits: Mapping[str, AuditLog] = field(default_factory=dict)  # by the name of the Vault connection
     retain: timedelta = timedelta(days=365)  # how long evidence is locked
+    clusters: Mapping[str, Cluster] = field(default_factory=dict)
     pagers: Mapping[str, Pager] = field(default_factory=dict)
     chat: Chat | None = None
     salt: bytes = b""  # the installation's redaction salt
