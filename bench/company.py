@@ -21,6 +21,7 @@ SOURCE = "siem"
 TYPE = "bench"  # the incident type that the playbook contains
 QUIET = "quiet"  # an incident type without a playbook, that pages once more an hour after the opening
 LEAD = 3600  # seconds
+ACCOUNT = "123456789012"
 ROOM = "incidents"  # the Slack channel
 SRE = "U0SRE1"  # the one person, in Slack
 
@@ -60,6 +61,7 @@ class Company:
     steps: Mapping[str, Any]
     port: int
     slack: Slack | None = None
+    held: Mapping[str, Any] | None = None
 
     @classmethod
     def found(
@@ -70,9 +72,10 @@ class Company:
         agents: Iterable[str] = (),
         steps: Mapping[str, Any] = SHADOW,
         slack: Slack | None = None,
+        held: Mapping[str, Any] | None = None,
     ) -> Company:
-        """Writes the folder, its keys included."""
-        company = cls(folder, store, receiver, tuple(agents), steps, free_port(), slack)
+        """Writes the folder, its keys included. `held`: what each agent has beside its gateway, as in agents.yaml."""
+        company = cls(folder, store, receiver, tuple(agents), steps, free_port(), slack, held)
         (folder / "keys").mkdir(parents=True)
         (folder / "playbooks").mkdir()
         (folder / "runbooks").mkdir()
@@ -117,7 +120,7 @@ class Company:
                 "id": "bench",
                 "version": "1.0.0",
                 "triggers": [{"types": [TYPE]}],
-                "limits": {"runs": "1000/1h", "targets_percent": 100},
+                "limits": {"runs": "1000/1h", "targets": 1000, "targets_percent": 100},
                 "steps": dict(self.steps),
             },
         }
@@ -143,6 +146,8 @@ class Company:
             "connections": {
                 "agents": {"kind": "gateway", "url": self.receiver, "secret": "env:B_GATEWAY"},
                 "instant": {"kind": "http", "url": self.receiver},
+                "vault": {"kind": "vault", "url": self.receiver, "token": "env:B_GATEWAY"},
+                "aws": {"kind": "aws", "account": ACCOUNT, "region": "eu-central-1"},
                 "hooks": {"kind": "webhook", "secret": "env:B_HOOK"},
             },
             "ways": {"webhook": "hooks"},
@@ -156,7 +161,7 @@ class Company:
         }
 
     def _agent(self) -> dict[str, Any]:
-        return {"owner": "sre-1", "gateways": ["agents"]}
+        return {"owner": "sre-1", "gateways": ["agents"], **(self.held or {})}
 
     def _sources(self) -> dict[str, Any]:
         fields = {

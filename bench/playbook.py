@@ -9,36 +9,19 @@ Floor: 20 durable commits one after the other (each step starts, each step ends)
 
 from __future__ import annotations
 
-import os
 import queue
-import secrets
 import tempfile
 import time
-from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
-from bench.company import SOURCE, TYPE, Company, chain
+from bench.company import Company, chain
 from bench.figures import Row, Spread, Target
 from bench.floor import commits
+from bench.inside import inside, tell
 from bench.serving import fresh
-from bot.actions import registry
-from bot.adapters.clock import SystemClock
-from bot.config import load
-from bot.domain.alert import Alert, Severity
 from bot.domain.events import ActionSettled
 from bot.domain.incident import Incident
-from bot.domain.redaction import Redactor
-from bot.engine.engine import Engine
-from bot.engine.intake import receive
 from bot.engine.responder import Effects
-from bot.engine.rulebook import Rulebook
-from bot.engine.world import World
-from bot.sandbox.chat import SimChat
-from bot.sandbox.estate import Estate
-from bot.slack.blocks import SlackVoice
-from bot.store import Signer, Store
-from bot.wiring import TEMPLATES, estate_ports
 
 STEPS = 10
 LIMITS = {"sqlite": 20.0, "postgresql": 30.0}  # milliseconds
@@ -59,56 +42,22 @@ def measure(kind: str, server: str, *, runs: int = 100) -> list[Row]:
 
 def _run(company: Company) -> list[float]:
     """Seconds from alert to the last step's settlement, for each agent in turn."""
-    os.environ.update(company.env)
-    config, clock = load(company.folder), SystemClock()
-    store = Store.open(
-        company.store,
-        install="bench",
-        mode="sandbox",
-        signer=Signer.fresh(),
-        master_key=secrets.token_bytes(32),
-        clock=clock,
-    )
-    world = World(
-        config=config,
-        ports=estate_ports(config, clock, Estate(clock), SimChat(clock, [], []), secrets.token_bytes(32)),
-        rulebook=Rulebook(config, company.folder),
-        actions=registry(),
-        voice=SlackVoice(config.people),
-        redactor=Redactor(secrets.token_bytes(32)),
-        replica="bench",
-        templates=TEMPLATES,
-    )
-    engine = Engine(store, world)
     settled: queue.Queue[float] = queue.Queue()
 
     def watch(_: int, effects: Effects) -> None:
-        """In the writer's thread, after each commit."""
         for written in effects.written:
             match written.event, written.after:
                 case ActionSettled(step=step), Incident() if step == f"step_{STEPS}":
                     settled.put(time.perf_counter())
 
-    engine.writer.watch = watch
-    engine.start()
     taken: list[float] = []
-    source = config.sources[SOURCE].rules
-    try:
+    with inside(company, watch) as engine:
         for agent in company.agents:
-            alert = _alert(agent, clock)
             start = time.perf_counter()
-            engine.submit(partial(receive, alert=alert, source=source, body=b"{}"), urgent=False)
+            tell(engine, agent)
             taken.append(settled.get(timeout=30) - start)
             time.sleep(0.02)  # pages and papers of this one are not the next one's
         incident = engine.incident("INC-1")
         if [str(run.status) for run in incident.steps.values()] != ["done"] * STEPS:
             raise RuntimeError(f"the playbook did not run: {incident.steps}")
-    finally:
-        engine.stop()
-        store.close()
     return taken
-
-
-def _alert(agent: str, clock: SystemClock) -> Alert:
-    now = clock.now() - timedelta(seconds=1)
-    return Alert(agent, SOURCE, SOURCE, "bench/rule", Severity.HIGH, now, agent_uid=agent, types=(TYPE,))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bench import ledger, storm
+from bench import credentials, ledger, storm
 from bench.figures import Row, Spread, Target, table
 from bench.slack import burst, most
 
@@ -44,6 +44,12 @@ def test_a_missed_target_says_by_how_much() -> None:
 def test_a_small_ledger_is_sealed_proved_and_audited() -> None:
     rows = ledger.measure(entries=300)  # raises where the audit finds anything
     assert [row.ratio is not None for row in rows] == [True, False, False, True]
+
+
+def test_a_few_credentials_are_cut_and_no_sooner_than_their_calls_take() -> None:
+    (row,) = credentials.measure("sqlite", "", sizes=(4,), runs=1)
+    assert row.ratio is not None
+    assert row.ratio >= 0.9
 
 
 def test_calls_are_counted_for_the_worst_minute_wherever_it_begins() -> None:
