@@ -47,16 +47,16 @@ from bot.ports.vault import Entity, KvValue, Lease, Vault, VaultToken
 __all__ = [
     "AccessKey",
     "AuditLog",
-    "AwsAccount",
     "Autoscaler",
+    "AwsAccount",
     "Chat",
     "ChatChannel",
     "ChatFile",
     "ChatMessage",
     "Clock",
     "CloudTrail",
-    "Containers",
     "Cluster",
+    "Containers",
     "ControlPolicy",
     "Database",
     "DatabaseSnapshot",
@@ -76,11 +76,11 @@ __all__ = [
     "KvValue",
     "Lease",
     "MessageRef",
+    "NetworkPolicy",
     "Opa",
     "Organization",
     "PageMessage",
     "Pager",
-    "NetworkPolicy",
     "Parameters",
     "Pod",
     "PolicyVersion",
@@ -89,20 +89,20 @@ __all__ = [
     "Role",
     "Scaling",
     "Secrets",
+    "ServiceAccount",
     "Snapshot",
     "StoredObject",
     "Switchboard",
     "Tasks",
     "Vault",
     "VaultToken",
-    "ServiceAccount",
+    "Workload",
     "connected",
 ]
 
 
 class Clock(Protocol):
     def now(self) -> datetime:
-    "Workload",
         """Aware UTC."""
 
 
@@ -114,6 +114,7 @@ class Ports:
     directory: Directory
     vaults: Mapping[str, Vault] = field(default_factory=dict)
     aws: Mapping[str, AwsAccount] = field(default_factory=dict)
+    clusters: Mapping[str, Cluster] = field(default_factory=dict)
     gateways: Mapping[str, Gateway] = field(default_factory=dict)
     switchboard: Switchboard | None = None  # of the instances that are enrolled here
     opas: Mapping[str, tuple[Opa, ...]] = field(default_factory=dict)  # every replica
@@ -121,7 +122,6 @@ class Ports:
     evidence: Evidence | None = None
     audits: Mapping[str, AuditLog] = field(default_factory=dict)  # by the name of the Vault connection
     retain: timedelta = timedelta(days=365)  # how long evidence is locked
-    clusters: Mapping[str, Cluster] = field(default_factory=dict)
     pagers: Mapping[str, Pager] = field(default_factory=dict)
     chat: Chat | None = None
     salt: bytes = b""  # the installation's redaction salt
