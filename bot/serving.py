@@ -21,17 +21,19 @@ from bot.config.connections import AwsConnection
 from bot.config.settings import Slack
 from bot.domain.source import SourceRules
 from bot.engine.engine import Engine
+from bot.engine.modes import Modes
 from bot.errors import ConfigError
 from bot.ledger.rounds import Rounds
 from bot.slack.alerts import AlertMessages
 from bot.slack.app import asgi, build_app, socket
 from bot.web.app import application
+from bot.web.bundles import Bundles
 from bot.web.doors import Doors
 from bot.web.http import App
 from bot.web.intake import Intake, source_secrets
 from bot.web.metrics import Metrics
 from bot.web.queues import QueueReader, Queues
-from bot.wiring import Bot, sealer
+from bot.wiring import Bot, bundle_signer, sealer
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,7 @@ def serving(bot: Bot) -> Iterator[App]:
             bot.links,
             metrics,
             slack=mounted,
+            opa=_bundles(bot),
             faults=lambda: (*queues.faults(), *faults()),
             troubles=lambda: (*queues.troubles(), *(books.troubles() if books else ())),
         )
@@ -85,6 +88,23 @@ def _books(bot: Bot) -> Rounds | None:
     made = bot.config.settings.ledger
     keeper = sealer(bot.config, bot.folder, bot.store, bot.secret, bot.engine.world.replica)
     return Rounds(keeper, made.every) if keeper and made else None
+
+
+def _bundles(bot: Bot) -> Bundles | None:
+    made = bot.config.settings.bundles
+    signer = bundle_signer(bot.config, bot.folder)
+    if made is None or signer is None:
+        return None
+    engine = bot.engine
+    modes = Modes(bot.store, lambda: engine.world.config.agents.agents)
+    return Bundles(
+        modes.refresh,
+        signer,
+        lambda: tuple(bot.secret(token) for token in made.tokens),
+        engine.world.ports.clock.now,
+        made.valid,
+        closing=lambda: engine.switchboard.closed,
+    )
 
 
 def _queues(config: Config, secret: Secret, intake: Intake) -> dict[str, QueueReader]:

@@ -18,8 +18,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from bot.actions import registry
 from bot.adapters.aws import aws_account
@@ -66,6 +69,7 @@ from bot.sandbox.estate import Estate
 from bot.sandbox.people import SimEndpoint, SimPager
 from bot.slack.blocks import SlackVoice
 from bot.store import Signer, Store
+from bot.web import bundles
 from bot.web.links import AckLinks
 
 TEMPLATES = EXAMPLE / "templates"
@@ -469,6 +473,22 @@ def ledger_shelf(config: Config, folder: Path, place: Place, secret: Callable[[S
     if place.path:
         return Folder(_under(folder, place.path))
     return Bucket(_aws_api(config, place.connection, "ledger", secret), place.bucket, place.prefix)
+
+
+def bundle_signer(config: Config, folder: Path) -> bundles.Signer | None:
+    """None where no bundle is served. Raises ConfigError where its key cannot be read."""
+    made = config.settings.bundles
+    if made is None:
+        return None
+    where = f"{folder}/firedoor.yaml: bundles.key"
+    try:
+        key = load_pem_private_key(_resolved(made.key, folder).encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, RSAPrivateKey) or key.key_size < 2048:
+        hint = "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072 -out keys/bundles.pem writes one."
+        raise ConfigError(where, "this is not the PEM file of an RSA key of 2048 bits or more.", hint)
+    return bundles.Signer(key, made.key_id)
 
 
 def _headers(headers: Mapping[str, SecretRef], secret: Callable[[SecretRef], str]) -> Callable[[], Mapping[str, str]]:

@@ -176,7 +176,7 @@ class Firedoor:
         wait = _wait(order, self.gate.standing.until - self._clock()) if order else 0.0
         asked_at = self._clock()
         since = order.epoch if order else 0
-        path = f"/agents/v1/mode?since={since}&wait={wait:g}"
+        path = f"/agents/v1/mode?since={since}&wait={wait:.3f}"
         reply = self._links[0].ask("GET", path, patience=wait + PATIENCE)
         if reply.status != 200:
             raise Away(f"Firedoor answered {reply.status} to the question for the mode")

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from bot.config.bundles import Bundles, read_bundles
 from bot.config.connections import Connection, read_connection
 from bot.config.ledger import Ledger, read_ledger
 from bot.config.reading import Problems, Section, file_section
@@ -116,6 +117,7 @@ class Settings:
     notify: tuple[str, ...] = ()  # roles told of every opening (blueprint A4)
     evidence: EvidenceStore = EvidenceStore()
     ledger: Ledger | None = None
+    bundles: Bundles | None = None
     keys: Keys = Keys()
     intake: Intake = Intake()
     deadlines: Deadlines = Deadlines()
@@ -145,6 +147,7 @@ def load_settings(path: Path, problems: Problems) -> Settings:
             notify=top.texts("notify"),
             evidence=_evidence(top),
             ledger=read_ledger(top),
+            bundles=read_bundles(top),
             keys=_keys(top, mode),
             intake=_intake(top),
             deadlines=_deadlines(top),

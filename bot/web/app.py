@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from bot.engine.engine import Engine
-from bot.web import acknowledge, doors, intake, links
+from bot.web import acknowledge, bundles, doors, intake, links
 from bot.web.health import Health
 from bot.web.http import (
     Answer,
@@ -36,10 +36,12 @@ def application(
     metrics: Metrics,
     *,
     slack: App | None = None,
+    opa: bundles.Bundles | None = None,
     faults: Callable[[], tuple[str, ...]] = tuple,
     troubles: Callable[[], tuple[str, ...]] = tuple,
 ) -> App:
-    """`slack` is mounted at /slack/events where the installation takes Slack over HTTP. `faults` of parts beside the
+    """`slack` is mounted at /slack/events where the installation takes Slack over HTTP; `opa` are the bundles that OPA
+    fetches, where it does. `faults` of parts beside the
     engine make the process unready, `troubles` are only told."""
     health = Health(engine, metrics, faults, troubles)
     pages = acknowledge.AckPages(engine, ack_links)
@@ -71,6 +73,8 @@ def application(
             return await pages.answer(scope, receive)
         if path == doors.PATH or path.startswith(f"{doors.PATH}/"):
             return await people.answer(scope, receive)
+        if opa is not None and path.startswith(bundles.PATH):
+            return await opa.answer(scope)
         if path not in ("/healthz", "/readyz", "/metrics"):
             raise not_found()
         only(scope, "GET", "HEAD")
