@@ -39,6 +39,7 @@ from bot.ports.aws import (
     Tasks,
 )
 from bot.ports.evidence import AuditLog, Evidence, Retention, StoredObject
+from bot.ports.github import Environment, Github, Installation, RefPattern, Run, Workflow
 from bot.ports.kubernetes import Autoscaler, Cluster, NetworkPolicy, Pod, ServiceAccount, Workload
 from bot.ports.opa import Opa
 from bot.ports.people import Chat, ChatChannel, ChatFile, ChatMessage, MessageRef, PageMessage, Pager
@@ -65,12 +66,15 @@ __all__ = [
     "Ec2",
     "Endpoint",
     "Entity",
+    "Environment",
     "Evidence",
     "Function",
     "Functions",
     "Gateway",
     "GatewayState",
+    "Github",
     "Iam",
+    "Installation",
     "Instance",
     "InstanceMode",
     "KvValue",
@@ -85,8 +89,10 @@ __all__ = [
     "Pod",
     "PolicyVersion",
     "Ports",
+    "RefPattern",
     "Retention",
     "Role",
+    "Run",
     "Scaling",
     "Secrets",
     "ServiceAccount",
@@ -96,6 +102,7 @@ __all__ = [
     "Tasks",
     "Vault",
     "VaultToken",
+    "Workflow",
     "Workload",
     "connected",
 ]
@@ -115,6 +122,7 @@ class Ports:
     vaults: Mapping[str, Vault] = field(default_factory=dict)
     aws: Mapping[str, AwsAccount] = field(default_factory=dict)
     clusters: Mapping[str, Cluster] = field(default_factory=dict)
+    githubs: Mapping[str, Github] = field(default_factory=dict)
     gateways: Mapping[str, Gateway] = field(default_factory=dict)
     switchboard: Switchboard | None = None  # of the instances that are enrolled here
     opas: Mapping[str, tuple[Opa, ...]] = field(default_factory=dict)  # every replica
