@@ -30,6 +30,7 @@ from bot.adapters.aws_api import AwsApi
 from bot.adapters.clock import SystemClock
 from bot.adapters.evidence import BucketEvidence, FolderEvidence
 from bot.adapters.gateway import HttpGateway
+from bot.adapters.github import AppKey, HttpGithub
 from bot.adapters.http import HttpEndpoint
 from bot.adapters.mail import SmtpPager
 from bot.adapters.opa import HttpOpa
@@ -41,6 +42,7 @@ from bot.config import EXAMPLE, Config, MissingSecrets, SecretRef, load, resolve
 from bot.config.connections import (
     AwsConnection,
     GatewayConnection,
+    GithubConnection,
     HttpConnection,
     OpaConnection,
     SmtpConnection,
@@ -225,6 +227,7 @@ def estate_ports(config: Config, clock: Clock, estate: Estate, chat: Chat, salt:
         gateways=estate.gateways,
         opas=estate.opas,
         endpoints=estate.endpoints,
+        githubs=estate.githubs,
         evidence=estate.evidence,
         pagers=estate.pagers,
         chat=chat,
@@ -239,6 +242,7 @@ def live_ports(config: Config, folder: Path, clock: Clock, salt: bytes, secret: 
     gateways: dict[str, Gateway] = {}
     opas: dict[str, tuple[Opa, ...]] = {}
     endpoints: dict[str, Endpoint] = {}
+    githubs: dict[str, Github] = {}
     pagers: dict[str, Pager] = {}
     ways = {connection: way for way, connection in config.settings.ways.items()}
     for name, made in config.settings.connections.items():
@@ -259,6 +263,8 @@ def live_ports(config: Config, folder: Path, clock: Clock, salt: bytes, secret: 
                 )
             case OpaConnection():
                 opas[name] = _opas(name, made, secret)
+            case GithubConnection():
+                githubs[name] = github(name, made, clock, secret)
             case HttpConnection():
                 endpoints[name] = HttpEndpoint(name, made.url, _headers(made.headers, secret), tls=_tls(made.ca))
             case SmtpConnection() if name in ways:
@@ -276,6 +282,7 @@ def live_ports(config: Config, folder: Path, clock: Clock, salt: bytes, secret: 
         gateways=gateways,
         opas=opas,
         endpoints=endpoints,
+        githubs=githubs,
         evidence=_evidence(config, folder, clock, secret),
         audits=_audits(config, folder, secret),
         retain=config.settings.evidence.retain,
@@ -371,6 +378,19 @@ def _aws(name: str, made: AwsConnection, secret: Callable[[SecretRef], str]) -> 
         role=made.role_arn or None,
         external_id=secret(made.external_id) if made.external_id else None,
         read_timeout=made.timeout,
+    )
+
+
+def github(name: str, made: GithubConnection, clock: Clock, secret: Callable[[SecretRef], str]) -> HttpGithub:
+    token, key = made.token, made.private_key
+    return HttpGithub(
+        name,
+        made.url,
+        clock,
+        token=(lambda: secret(token)) if token else None,
+        app=AppKey(made.app_id, lambda: secret(key)) if key else None,
+        timeout=made.timeout,
+        tls=_tls(made.ca),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bot.config.reading import Problems, Section, file_section, suggestion
-from bot.domain.agent import Agent, AwsIdentity, VaultIdentity
+from bot.domain.agent import Agent, AwsIdentity, GithubIdentity, VaultIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,17 @@ class Agents:
                 if any(aws.instance_tags or aws.instance_profiles for aws in owned):
                     return 0  # how many those are, only AWS knows
                 return len({instance for aws in owned for instance in aws.instances})
+            case "github-installation":
+                return len({one.installation for one in self._on_github() if one.installation})
+            case "github-workflow":
+                return len({each for one in self._on_github() for each in one.workflows})
+            case "github-environment":
+                return len({each for one in self._on_github() for each in one.environments})
             case _:
                 return 0
+
+    def _on_github(self) -> Sequence[GithubIdentity]:
+        return [agent.github for agent in self.agents.values() if agent.github]
 
 
 def load_agents(path: Path, problems: Problems) -> Agents:
@@ -98,6 +107,7 @@ def _agent(name: str, section: Section) -> Agent:
         opas=section.texts("opas"),
         vault=_vault(section.section("vault")) if "vault" in section else None,
         aws=_aws(section.section("aws")) if "aws" in section else None,
+        github=_github(section.section("github")) if "github" in section else None,
         delegates=section.texts("delegates"),
         service_accounts=section.texts("service_accounts"),
         labels=_labels(section.section("labels")),
@@ -137,6 +147,47 @@ def _vault(section: Section) -> VaultIdentity:
             token_accessors=section.texts("token_accessors"),
             mode_path=section.text("mode_path", ""),
         )
+
+
+def _github(section: Section) -> GithubIdentity:
+    with section:
+        repositories, workflows, environments = (
+            section.texts("repositories"),
+            section.texts("workflows"),
+            section.texts("environments"),
+        )
+        written = (
+            ("repositories", repositories, _REPOSITORY, "acme/shop"),
+            ("workflows", workflows, _WORKFLOW, "acme/shop:deploy.yml"),
+            ("environments", environments, _ENVIRONMENT, "acme/shop:production"),
+        )
+        for key, values, pattern, example in written:
+            for value in values:
+                if not re.fullmatch(pattern, value):
+                    section.report(
+                        key, f"{value!r} is not how GitHub's {key} are written.", f"Write it like {example}."
+                    )
+        found = GithubIdentity(
+            connection=section.text("connection", "github"),
+            app=section.text("app", ""),
+            installation=section.integer("installation", 0, 0, 10**12),
+            login=section.text("login", ""),
+            repositories=repositories,
+            workflows=workflows,
+            environments=environments,
+        )
+        if bool(found.app) != bool(found.installation):
+            section.report(
+                "installation",
+                "'app' and 'installation' belong together.",
+                "'app' is a connection with a key of the agent's own GitHub App: nobody else can suspend it.",
+            )
+        return found
+
+
+_REPOSITORY = r"[A-Za-z0-9-]{1,39}/[\w.-]{1,100}"
+_WORKFLOW = _REPOSITORY + r":[\w. -]+\.ya?ml"
+_ENVIRONMENT = _REPOSITORY + r":[^:]{1,255}"
 
 
 def _aws(section: Section) -> AwsIdentity:

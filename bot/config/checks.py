@@ -10,6 +10,7 @@ from bot.config.connections import (
     AwsConnection,
     Connection,
     GatewayConnection,
+    GithubConnection,
     HttpConnection,
     OpaConnection,
     SmtpConnection,
@@ -318,7 +319,7 @@ def _call(config: Config, actions: Actions, where: str, call: Call) -> Iterator[
     argument = call.arguments.get("connection")
     if argument is not None and isinstance(argument.value, Literal):
         yield from _connection(config, str(argument.value.value), HttpConnection, where)
-    systems: dict[str, type[Connection]] = {"aws": AwsConnection, "vault": VaultConnection}
+    systems: dict[str, type[Connection]] = {"aws": AwsConnection, "vault": VaultConnection, "github": GithubConnection}
     for system, kind in systems.items():
         configured = any(isinstance(each, kind) for each in config.settings.connections.values())
         if action.permissions.get(system) and call.uses.startswith(f"{system}.") and not configured:

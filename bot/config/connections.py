@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from bot.config.reading import Section
 from bot.config.secrets import SecretRef
 
+GITHUB = "https://api.github.com"
 _UNSET = SecretRef("env", "UNSET")  # stands in for a missing secret until the collected problems are raised
 
 
@@ -73,6 +74,19 @@ class OpaConnection:
 
 
 @dataclass(frozen=True, slots=True)
+class GithubConnection:
+    """By a token, or as a GitHub App: its id and one of its private keys (PEM). `url` is the API's: of a GitHub
+    Enterprise Server https://HOST/api/v3."""
+
+    url: str
+    token: SecretRef | None = None
+    app_id: str = ""
+    private_key: SecretRef | None = None
+    timeout: float = 10.0
+    ca: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class HttpConnection:
     """For `http.call`. `headers` are whole values (`Authorization: Bearer ...`) by name."""
 
@@ -104,6 +118,7 @@ Connection = (
     VaultConnection
     | AwsConnection
     | GatewayConnection
+    | GithubConnection
     | OpaConnection
     | HttpConnection
     | SmtpConnection
@@ -193,6 +208,20 @@ def _opa(section: Section) -> OpaConnection:
     )
 
 
+def _github(section: Section) -> GithubConnection:
+    found = GithubConnection(
+        url=_url(section, "url", required=False) or GITHUB,
+        token=section.secret("token"),
+        app_id=section.text("app_id", ""),
+        private_key=section.secret("private_key"),
+        timeout=_timeout(section, "timeout", 10),
+        ca=section.text("ca", ""),
+    )
+    if bool(found.token) == bool(found.app_id) or bool(found.app_id) != bool(found.private_key):
+        section.report("", "a github connection needs either 'token', or 'app_id' and 'private_key'.")
+    return found
+
+
 def _http(section: Section) -> HttpConnection:
     with section.section("headers", "'headers'") as headers:
         found = {name: headers.secret(name) or _UNSET for name in headers.entries()}
@@ -219,6 +248,7 @@ _READERS: Mapping[str, Callable[[Section], Connection]] = {
     "vault": _vault,
     "aws": _aws,
     "gateway": _gateway,
+    "github": _github,
     "opa": _opa,
     "http": _http,
     "smtp": _smtp,

@@ -46,6 +46,19 @@ class AwsIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class GithubIdentity:
+    """Where GitHub knows the agent. A repository is `owner/name`."""
+
+    connection: str = "github"  # with the bot's own access
+    app: str = ""  # the connection with a key of the agent's own app: nobody else can suspend its installation
+    installation: int = 0
+    login: str = ""  # whose runs are its own, e.g. agent-7[bot]
+    repositories: tuple[str, ...] = ()
+    workflows: tuple[str, ...] = ()  # owner/name:deploy.yml
+    environments: tuple[str, ...] = ()  # owner/name:production
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
     """One enrolled agent, as `agents.yaml` says at the moment of resolution."""
 
@@ -56,6 +69,7 @@ class Agent:
     gateways: tuple[str, ...] = ()  # names of configured gateway connections
     vault: VaultIdentity | None = None
     aws: AwsIdentity | None = None
+    github: GithubIdentity | None = None
     delegates: tuple[str, ...] = ()  # agents that act for it
     service_accounts: tuple[str, ...] = ()  # Kubernetes, as `system:serviceaccount:<namespace>:<name>`
     labels: tuple[tuple[str, str], ...] = ()
@@ -70,4 +84,6 @@ class Agent:
         if self.aws:
             found |= {*self.aws.roles, *self.aws.access_keys, *self.aws.instance_profiles}
             found |= {f"{self.aws.account}:user/{user}" for user in self.aws.users}
+        if self.github:
+            found |= {self.github.login}
         return frozenset(found - {""})

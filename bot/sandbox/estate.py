@@ -6,15 +6,17 @@ was told to refuse, so that a drill proves containment and does not assert it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from bot.domain.agent import Agent
+from bot.domain.agent import Agent, GithubIdentity
 from bot.errors import Rejected
-from bot.ports import Clock, Pager
+from bot.ports import Clock, Environment, Pager
 from bot.sandbox.agents import LyingAgent, Rogue, SimGateway
 from bot.sandbox.aws import Session, SimAws, SimEvidence
 from bot.sandbox.faults import Faults
+from bot.sandbox.github import SimGithub
 from bot.sandbox.opa import SimOpa
 from bot.sandbox.people import SimEndpoint
 from bot.sandbox.vault import SimVault
@@ -29,6 +31,7 @@ class Estate:
     aws: dict[str, SimAws] = field(default_factory=dict)
     gateways: dict[str, SimGateway] = field(default_factory=dict)
     opas: dict[str, tuple[SimOpa, ...]] = field(default_factory=dict)
+    githubs: dict[str, SimGithub] = field(default_factory=dict)
     endpoints: dict[str, SimEndpoint] = field(default_factory=dict)
     pagers: dict[str, Pager] = field(default_factory=dict)
     evidence: SimEvidence | None = None
@@ -48,6 +51,21 @@ class Estate:
             self._enrol_vault(agent)
         if agent.aws:
             self._enrol_aws(agent)
+        if agent.github:
+            self._enrol_github(agent, agent.github)
+
+    def _enrol_github(self, agent: Agent, identity: GithubIdentity) -> None:
+        """A run of each of its workflows is under way; any branch deploys to its environments."""
+        for name in filter(None, (identity.connection, identity.app)):
+            self.githubs.setdefault(name, SimGithub(self.clock, system=name))
+        github = self.githubs[identity.connection]
+        if identity.app:
+            self.githubs[identity.app].add_installation(identity.installation, app=agent.id)
+        for repository, file in (each.split(":", 1) for each in identity.workflows):
+            github.add_workflow(repository, file)
+            github.start(repository, file, identity.login or agent.id)
+        for repository, name in (each.split(":", 1) for each in identity.environments):
+            github.add_environment(repository, Environment(name))
 
     def _enrol_vault(self, agent: Agent) -> None:
         identity = agent.vault
@@ -116,4 +134,19 @@ class Estate:
             if session and aws.attempt(session, "s3:GetObject"):
                 found.append(f"session of {session.role}")
             found += [f"key {key}" for key in agent.aws.access_keys if aws.attempt(key, "s3:GetObject")]
+        if agent.github:
+            found += self._alive_at(agent.github)
         return found
+
+    def _alive_at(self, identity: GithubIdentity) -> Iterator[str]:
+        github = self.githubs[identity.connection]
+        if identity.app and self.githubs[identity.app].is_usable(identity.installation):
+            yield f"installation {identity.installation} of its app"
+        for repository, file in (each.split(":", 1) for each in identity.workflows):
+            if github.is_startable(repository, file):
+                yield f"workflow {file} of {repository}"
+        for repository in dict.fromkeys(each.split(":", 1)[0] for each in identity.workflows):
+            yield from (f"run {run} of {repository}" for run in sorted(github.running(repository)))
+        for repository, name in (each.split(":", 1) for each in identity.environments):
+            if github.may_deploy(repository, name, "main"):
+                yield f"deployments to {name} of {repository}"
