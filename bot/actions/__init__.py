@@ -10,10 +10,12 @@ import inspect
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, ClassVar
 
 from bot.domain.agent import Agent
+from bot.domain.events import Aftermath
 from bot.domain.outcome import Done, Grade, Outcome
 from bot.domain.playbook import Param, Target
 from bot.ports import Ports
@@ -31,6 +33,7 @@ class Action(ABC):
     containing: ClassVar[bool]  # whether it may stand under `contains: true`
     best_grade: ClassVar[Grade]  # the highest grade it can ever reach
     undoable: ClassVar[bool] = True
+    trail: ClassVar[timedelta | None] = None  # how late the system's own log tells of a use; None: it is not asked
 
     @abstractmethod
     def targets(self, params: Mapping[str, Any], agent: Agent | None) -> tuple[Target, ...]:
@@ -49,6 +52,11 @@ class Action(ABC):
     @abstractmethod
     def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:
         """Reads the state back: Done with the grade and what was read, or None where it is not (or no longer) so."""
+
+    def after(self, params: Mapping[str, Any], ports: Ports, *, since: datetime, until: datetime) -> Aftermath:
+        """What the system's own log says of the use of what was cut, between two moments. Asked only where there is a
+        `trail`. Raises errors.SystemFailure."""
+        raise NotImplementedError(f"{self.id} leaves no trail")
 
     def repeatable(self, params: Mapping[str, Any]) -> bool:
         """Whether a stage that may have been performed already (its performer died) may be performed again under its
@@ -91,3 +99,7 @@ class Registry:
     def undoable(self, action: str) -> bool:
         known = registry().get(action)
         return known is not None and known.undoable
+
+    def trail(self, action: str) -> timedelta | None:
+        known = registry().get(action)
+        return known.trail if known else None

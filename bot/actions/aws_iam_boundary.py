@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 from bot.actions import aws
 from bot.actions.aws_switch import OfRole
+from bot.actions.trail import CloudTrailed
 from bot.domain.agent import Agent
 from bot.domain.playbook import Target
 from bot.ports import AwsAccount
 
 
-class Boundary(OfRole):
+class Boundary(CloudTrailed, OfRole):
     """Makes AWS's own policy AWSDenyAll the permissions boundary of each of the agent's roles: every call of theirs is
     refused, by sessions issued before and after. It leaves the role's own policies alone and does not count against
     their quota; where others may attach and detach policies but not touch boundaries, it is the harder one to take
@@ -25,7 +26,12 @@ class Boundary(OfRole):
     params = (aws.AGENT, aws.CONNECTION)
     outputs = ("role", "boundary", "alive_until", "target", "why")
     permissions: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "aws": ("iam:GetRole", "iam:PutRolePermissionsBoundary", "iam:DeleteRolePermissionsBoundary")
+        "aws": (
+            "iam:GetRole",
+            "iam:PutRolePermissionsBoundary",
+            "iam:DeleteRolePermissionsBoundary",
+            "cloudtrail:LookupEvents",
+        )
     }
     example = (
         'uses: aws.iam_boundary\nwith: {agent: "${{ agent.id }}"}\ncontains: true\n'

@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 from bot.actions import Action, aws
 from bot.actions.switch import protected, settled
+from bot.actions.trail import CloudTrailed
 from bot.domain.agent import Agent
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped
 from bot.domain.playbook import Target
 from bot.ports import Ports, Role
 
 
-class DenyAll(Action):
+class DenyAll(CloudTrailed, Action):
     """Attaches AWS's own policy AWSDenyAll to each of the agent's roles and users: every call of theirs is refused,
     whatever else allows it, by sessions issued before and after. Everything that uses the role stops, not the agent
     alone. AWS needs up to five minutes until it holds everywhere: `alive_until`. Releasing detaches it, unless it was
@@ -32,6 +33,7 @@ class DenyAll(Action):
             "iam:ListAttachedUserPolicies",
             "iam:AttachUserPolicy",
             "iam:DetachUserPolicy",
+            "cloudtrail:LookupEvents",
         )
     }
     example = (

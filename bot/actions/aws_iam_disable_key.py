@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 from bot.actions import Action, aws
 from bot.actions.switch import protected, settled
+from bot.actions.trail import CloudTrailed
 from bot.domain.agent import Agent
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped
 from bot.domain.playbook import Param, Target
 from bot.ports import AccessKey, Ports
 
 
-class DisableKey(Action):
+class DisableKey(CloudTrailed, Action):
     """Makes the agent's long-term access keys inactive, or the one named by `key`. Sessions that were started with a
     key before may live on until they expire: deny the user too (aws.iam_deny_all). AWS needs up to five minutes until
     the key is refused everywhere: `alive_until`. Releasing makes a key active again, if it was active before."""
@@ -26,7 +27,9 @@ class DisableKey(Action):
         aws.CONNECTION,
     )
     outputs = ("key", "user", "status", "alive_until", "sessions", "target", "why")
-    permissions: ClassVar[Mapping[str, tuple[str, ...]]] = {"aws": ("iam:ListAccessKeys", "iam:UpdateAccessKey")}
+    permissions: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "aws": ("iam:ListAccessKeys", "iam:UpdateAccessKey", "cloudtrail:LookupEvents")
+    }
     example = 'uses: aws.iam_disable_key\nwith: {agent: "${{ agent.id }}"}\ncontains: true\n'
     containing = True
     best_grade = Grade.CONFIG

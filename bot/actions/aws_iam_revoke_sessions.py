@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from bot.actions import Action, aws
 from bot.actions.switch import protected, settled
+from bot.actions.trail import CloudTrailed
 from bot.domain.agent import Agent
 from bot.domain.iam import STAMP, cutoff_of, denies_everything, deny_older
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped
@@ -18,7 +19,7 @@ POLICY = "AWSRevokeOlderSessions"  # the console's own name: one policy, however
 _MARGIN = timedelta(seconds=30)  # between AWS's clocks
 
 
-class RevokeSessions(Action):
+class RevokeSessions(CloudTrailed, Action):
     """Ends every session that the agent's roles have now: a policy on each role denies everything to credentials issued
     before this moment. Sessions assumed later work again, so cut what lets the agent assume the role first (its access
     key, its Vault role). AWS needs up to five minutes until the last of them is refused: `alive_until`. Releasing
@@ -28,7 +29,13 @@ class RevokeSessions(Action):
     params = (aws.AGENT, aws.CONNECTION)
     outputs = ("role", "policy", "cutoff", "alive_until", "older_sessions", "target", "why")
     permissions: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "aws": ("iam:GetRole", "iam:GetRolePolicy", "iam:PutRolePolicy", "iam:DeleteRolePolicy")
+        "aws": (
+            "iam:GetRole",
+            "iam:GetRolePolicy",
+            "iam:PutRolePolicy",
+            "iam:DeleteRolePolicy",
+            "cloudtrail:LookupEvents",
+        )
     }
     example = 'uses: aws.iam_revoke_sessions\nwith: {agent: "${{ agent.id }}"}\ncontains: true\n'
     containing = True

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from bot.actions import aws
 from bot.actions.aws_switch import OfUser
+from bot.actions.trail import CloudTrailed
 from bot.domain.iam import STAMP, cutoff_of, denies_everything, deny_older
 from bot.ports import AwsAccount
 
@@ -15,7 +16,7 @@ POLICY = "AWSRevokeOlderSessions"
 _MARGIN = timedelta(seconds=30)  # between AWS's clocks
 
 
-class RevokeUserSessions(OfUser):
+class RevokeUserSessions(CloudTrailed, OfUser):
     """Ends the temporary credentials that were made from each of the agent's IAM users before this moment: those of
     GetSessionToken and GetFederationToken, and console sessions. It does not reach the user's long-term keys, which
     carry no time of issue (aws.iam_disable_key), and no role that the user assumed (aws.iam_revoke_sessions). Disable
@@ -26,7 +27,13 @@ class RevokeUserSessions(OfUser):
     params = (aws.AGENT, aws.CONNECTION)
     outputs = ("user", "policy", "cutoff", "alive_until", "target", "why")
     permissions: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "aws": ("iam:ListAccessKeys", "iam:GetUserPolicy", "iam:PutUserPolicy", "iam:DeleteUserPolicy")
+        "aws": (
+            "iam:ListAccessKeys",
+            "iam:GetUserPolicy",
+            "iam:PutUserPolicy",
+            "iam:DeleteUserPolicy",
+            "cloudtrail:LookupEvents",
+        )
     }
     example = 'uses: aws.iam_revoke_user_sessions\nwith: {agent: "${{ agent.id }}"}\ncontains: true\n'
 

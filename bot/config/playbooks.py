@@ -19,6 +19,7 @@ from bot.config.yaml import Node
 from bot.domain.expression import Expression, Literal, Template
 from bot.domain.outcome import Grade
 from bot.domain.playbook import (
+    VERIFY,
     ApprovalRule,
     Call,
     Concurrency,
@@ -45,6 +46,7 @@ CONCURRENCY_MODES = ("queue",)  # what waits is not lost
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _RUNS = re.compile(r"(\d{1,6})/(.+)")
 STEP_UPS = ("totp",)
+SOONEST = timedelta(seconds=10)  # a fight over a cut goes no faster
 TOLD = ("intent", "impact", "cost", "policy")  # what an approver reads beside the plan itself
 TOLD_MAX = 300  # characters of each
 _MILESTONE = re.compile(r"[1-9]\d{0,4}|(?:[1-9]\d?|100)%")
@@ -101,6 +103,7 @@ class _Reader:
             with top.section("defaults") as defaults:
                 self.timeout = self.positive(defaults, "timeout", self.timeout)
                 self.retry = self.read_retry(defaults)
+                verify = self.verify(defaults)
             scope = {"alert": ALERT, "agent": AGENT, "incident": INCIDENT}
             steps = {
                 name: step
@@ -124,7 +127,19 @@ class _Reader:
                 limits=self.limits(top),
                 timeout=self.positive(top, "timeout", timedelta(hours=4)),
                 on_failure=tuple(self.on_failure(top, {**scope, "steps": self.step_shapes(steps)})),
+                verify=verify,
             )
+
+    def verify(self, defaults: Section) -> tuple[timedelta, ...]:
+        """When cuts are looked at again: rising, none within the first ten seconds. `[]`: never."""
+        if defaults.get("verify") is None:
+            return VERIFY
+        moments = [duration(text) for text in defaults.texts("verify")]
+        known = [each for each in moments if each is not None]
+        if known != moments or known != sorted(known) or any(each < SOONEST for each in known):
+            defaults.report("verify", "'verify' is a list of times like 1m, which rise, and none under 10s.")
+            return VERIFY
+        return tuple(known)
 
     # The parts around the steps ------------------------------------------------------------------------------------
 

@@ -73,7 +73,9 @@ def playbook_schema(actions: Actions) -> Schema:
                         "targets_percent": {"type": "integer", "minimum": 1, "maximum": 100},
                     }
                 ),
-                "defaults": _object({"timeout": _DURATION, "retry": _RETRY}),
+                "defaults": _object(
+                    {"timeout": _DURATION, "retry": _RETRY, "verify": {"type": "array", "items": _DURATION}}
+                ),
                 "timeout": _DURATION,
                 "steps": steps,
                 "on_failure": {"type": "array", "items": _call(actions, escalate=True)},

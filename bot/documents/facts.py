@@ -27,7 +27,7 @@ from bot.domain.measures import NOTIFY, Measures, Verdict, measures
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Skipped, Unknown
 from bot.domain.record import Entry
 from bot.domain.timeline import Line, narrate
-from bot.domain.wording import evidence_text, listed, reason_text, topic_text
+from bot.domain.wording import aftermath_text, evidence_text, listed, reason_text, topic_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ def _proof(run: StepRun, call: Call, held: bool, required: Grade, course: _Cours
         contains=held,
         required=required.label if held else "",
         result=_result(run, outcome),
-        holds=holds(outcome, required),
+        holds=holds(outcome, required) and not (call.after and call.after.alive),
         read_back=outcome.nothing_held if isinstance(outcome, Done) and outcome.nothing_held else read_back,
         remains=tuple(_remains(run, call, outcome, required, now)) if held else (),
         began=course.began,
@@ -256,6 +256,8 @@ def _remains(run: StepRun, call: Call, outcome: Outcome | None, required: Grade,
         case Done(nothing_held=reason) if reason:
             return
         case Done(grade=grade, evidence=evidence):
+            if call.after and call.after.alive:
+                yield f"{target}: {aftermath_text(call.after)}"
             if grade < required:
                 yield f"{target}: {run.id} is only {grade.label}, {required.label} was required"
             elif grade is Grade.UNVERIFIED:

@@ -33,6 +33,7 @@ from bot.domain.events import (
     Started,
     StatusChanged,
     Unacknowledged,
+    Verified,
 )
 from bot.domain.state import ACCEPTABLE, OVERRIDABLE, TRANSITIONS, Incident, StepRun, StepStatus, is_held
 from bot.errors import Refused
@@ -50,6 +51,9 @@ def admit(incident: Incident, event: Event) -> None:
             held = is_held(incident, _run(incident, step))  # then the target's stream has admitted it
             if not held and decision not in incident.overtaken:
                 _outstanding(incident, decision)
+        case Verified(step=step, call=call):  # its target's stream has admitted it
+            if call not in _run(incident, step).calls:
+                raise Refused("no_such_call", f"Step {step} of {incident.id} makes no call {call!r}.")
         case Posted(decision=decision) | PostFailed(decision=decision) | DocumentDrafted(decision=decision):
             _outstanding(incident, decision)
         case ChannelOpened(decision=decision) | ChannelFailed(decision=decision) | Invited(decision=decision):

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from bot.domain.decisions import PlannedCall, RunAction
-from bot.domain.events import Verb
+from bot.domain.events import Aftermath, Verb
 from bot.domain.outcome import Done, Failed, Outcome, Pending, Skipped, Unknown
 from bot.domain.playbook import Retry
 
@@ -31,6 +31,8 @@ class Call:
     waits: int = 0  # answers in a row that were no answers: the system could not be reached
     final: bool = False
     undo: Mapping[str, Any] | None = None
+    after: Aftermath | None = None  # what the system's log said since it was cut
+    looked_at: datetime | None = None  # when it last was, since it was made
 
     def sent(self, decision: RunAction) -> Call:
         return replace(

@@ -13,21 +13,40 @@ what is in force is the strictest hold; releasing one incident's hold never loos
 makes one call at a time, whoever asks; a call once begun is followed to its end, then the next is chosen from the holds
 that are left. A call answers the claims of its own level, or where there are none of them those of every looser one: so
 one that failed does not speak for a looser hold, which is then tried by itself.
+
+What is in force is looked at again, at moments that are state: soon after the cut, when its time to spread is over,
+when the system's log can tell of its use, and then every hour until the last release. What was taken away is put back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from bot.domain.calls import Call
 from bot.domain.decisions import Decision, PlannedCall, RunAction
-from bot.domain.events import ActionSettled, DeadlinePassed, Event, Hold, HoldPlaced, HoldReleased, Verb
+from bot.domain.events import (
+    ActionSettled,
+    Aftermath,
+    DeadlinePassed,
+    Event,
+    Hold,
+    HoldPlaced,
+    HoldReleased,
+    Standing,
+    Verb,
+    Verified,
+)
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Skipped, Unknown
 from bot.domain.playbook import Retry
 from bot.errors import Refused
+
+LOOK = 60.0  # seconds that one look may take
+PATIENCE = 3  # looks in a row that found nobody to ask, until a cut no longer counts as verified
+_UNREAD = (timedelta(minutes=1), timedelta(minutes=5))  # until one is asked again: before and after that
+_TOGETHER = timedelta(seconds=30)  # looks that would come so close are one
 
 
 class Containment(StrEnum):
@@ -83,6 +102,13 @@ class Control:
     failed_undo: bool = False
     releasing: tuple[Waiter, ...] = ()  # whose release waits for the undo
     loosen: bool = False  # a release may have left only looser holds
+    check_at: datetime | None = None  # when what is in force is looked at again
+    applied_at: datetime | None = None  # when it was put in force, the last time
+    spread_at: datetime | None = None  # from when it is in force everywhere, as far as the system says
+    grade: Grade = Grade.UNVERIFIED  # as it was last seen
+    looked: int = 0  # times since then
+    unread: int = 0  # of these, in a row up to now, without an answer
+    after: Aftermath | None = None  # the log's last word
 
     @property
     def strictest(self) -> Hold | None:
@@ -97,6 +123,12 @@ class Control:
         now = self.in_force.level if self.in_force else -1
         open_ones = [c.hold for c in reversed(self.claims) if not c.failed or c.hold.level <= now]
         return max(open_ones, key=lambda hold: hold.level)
+
+    @property
+    def believed(self) -> tuple[Claim, ...]:
+        """Those who were told that it is in force."""
+        level = self.in_force.level if self.in_force else -1
+        return tuple(c for c in self.claims if c.served and not c.failed and c.hold.level <= level)
 
     def answered_by(self, hold: Hold) -> tuple[Claim, ...]:
         """The claims that a call for this hold will answer."""
@@ -117,7 +149,14 @@ class Target:
 
     @property
     def next_deadline(self) -> datetime | None:
-        return self.call.again_at if self.call else None
+        if self.call:
+            return self.call.again_at
+        return min((c.check_at for c in self.controls.values() if c.check_at), default=None)
+
+    @property
+    def looking(self) -> bool:
+        """The call under way only looks; whatever changes something goes before it."""
+        return self.call is not None and self.call.verb is Verb.VERIFY
 
     @property
     def held(self) -> bool:
@@ -125,7 +164,7 @@ class Target:
 
     def waiting(self) -> tuple[Waiter, ...]:
         """Everyone the call under way will answer."""
-        if not self.call:
+        if not self.call or self.looking:
             return ()
         control = self.controls[self.action]
         if self.running is None:
@@ -140,8 +179,9 @@ def admit(target: Target, event: Event) -> None:
         case HoldReleased(incident=incident, step=step):
             if not any(_concerns(control, incident, step) for control in target.controls.values()):
                 raise Refused("not_held", f"{incident} holds nothing on {target.id} by step {step}.")
-        case ActionSettled(decision=decision):
-            if not target.call or target.call.decision != decision:
+        case ActionSettled(decision=decision) | Verified(decision=decision):
+            mine = isinstance(event, Verified) is target.looking
+            if not target.call or not mine or target.call.decision != decision:
                 raise Refused("already_settled", f"{decision} is settled already.")
         case DeadlinePassed(due=due):
             if target.next_deadline != due:
@@ -174,10 +214,13 @@ def apply(target: Target, event: Event, at: datetime) -> Target:
                 left = tuple(c for c in control.claims if c not in gone)
                 releasing = (*control.releasing, *(claim.waiter for claim in gone))
                 control = replace(control, claims=left, releasing=releasing, failed_undo=False, loosen=bool(left))
+                control = replace(control, check_at=control.check_at if left else None)
                 target = _let_go(_with(target, control), control.action)
             return target
         case ActionSettled(outcome=outcome):
             return _settle(target, outcome, at)
+        case Verified():
+            return _looked(target, event, at)
         case DeadlinePassed():
             return replace(target, call=replace(target.call, again_at=None) if target.call else None)
         case _:
@@ -194,7 +237,7 @@ def _settle(target: Target, outcome: Outcome, at: datetime) -> Target:
     control = target.controls[target.action]
     if hold is None:
         if isinstance(outcome, Done | Skipped):
-            control = replace(control, in_force=None, undo=None, releasing=())
+            control = Control(control.action, control.claims, loosen=control.loosen)
         else:
             control = replace(control, failed_undo=True)  # until a person asks for the release again
         return _with(replace(target, call=None, running=None, action=""), control)
@@ -207,7 +250,79 @@ def _settle(target: Target, outcome: Outcome, at: datetime) -> Target:
     elif _perhaps(outcome) and (not control.in_force or control.in_force.level < hold.level):
         saved = outcome.undo if isinstance(outcome, Failed) else call.undo
         control = replace(control, in_force=hold, undo=control.undo if control.undo is not None else saved)
+    control = _watched(control, outcome, at)
     return _let_go(_with(replace(target, call=None, running=None, action=""), control), control.action)
+
+
+def _watched(control: Control, outcome: Outcome, at: datetime) -> Control:
+    """What was put in force just now is looked at from here on; so is what may be, after a call that went wrong."""
+    done = isinstance(outcome, Done) and not outcome.nothing_held
+    if done or _perhaps(outcome):
+        grade = outcome.grade if isinstance(outcome, Done) else Grade.UNVERIFIED
+        spread = _spread(outcome) or at
+        control = replace(control, applied_at=at, spread_at=max(spread, at), grade=grade, looked=0, unread=0)
+    return replace(control, check_at=_next_check(control, at))
+
+
+def _spread(outcome: Outcome) -> datetime | None:
+    """By the actions' convention `alive_until`: an old credential may pass until then."""
+    value = outcome.evidence.get("alive_until") if isinstance(outcome, Done) else None
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return found if found and found.tzinfo else None
+
+
+def _next_check(control: Control, at: datetime) -> datetime | None:
+    hold = control.in_force
+    if hold is None or not hold.checks or not control.claims:
+        return None
+    if control.unread:
+        return at + _UNREAD[control.unread >= PATIENCE]
+    applied, spread = control.applied_at or at, control.spread_at or at
+    moments = [applied + timedelta(seconds=each) for each in hold.checks]
+    moments += [spread, spread + timedelta(seconds=hold.trail)] if hold.trail else [spread]
+    ahead = [moment for moment in moments if moment > at]
+    if not ahead:
+        return at + timedelta(seconds=hold.checks[-1])
+    return max(moment for moment in ahead if moment - min(ahead) <= _TOGETHER)
+
+
+def told_of(target: Target, event: Verified) -> tuple[Waiter, ...]:
+    """The incidents' claims to which it is news what the look under way found."""
+    control = target.controls.get(target.action)
+    if not target.looking or control is None or control.in_force is None:
+        return ()
+    known = control.grade > Grade.UNVERIFIED
+    match event.standing:
+        case Standing.LOST:
+            claims = control.believed if known else ()
+        case Standing.UNREAD:
+            claims = control.believed if known and control.unread + 1 == PATIENCE else ()
+        case Standing.STANDS:
+            early = control.looked < len(control.in_force.checks) + 2
+            other = event.grade != control.grade or control.unread >= PATIENCE
+            claims = control.believed if early or other else ()
+            mended = tuple(c for c in control.claims if c.failed and c.hold.level == control.in_force.level)
+            claims += mended
+    if event.after and (control.after is None or event.after.verdict != control.after.verdict or event.alive):
+        claims = control.believed
+    return tuple(claim.waiter for claim in claims)
+
+
+def _looked(target: Target, event: Verified, at: datetime) -> Target:
+    control, told = target.controls[target.action], told_of(target, event)
+    again = (event.standing is Standing.LOST or event.alive) and told  # put back, for those who count on it
+    unread = control.unread + 1 if event.standing is Standing.UNREAD else 0
+    grade = {Standing.STANDS: event.grade, Standing.LOST: Grade.UNVERIFIED}.get(event.standing, control.grade)
+    if unread >= PATIENCE:
+        grade = Grade.UNVERIFIED
+    claims = tuple(replace(c, served=not again, failed=False) if c.waiter in told else c for c in control.claims)
+    after = event.after or control.after
+    control = replace(control, claims=claims, grade=grade, looked=control.looked + 1, unread=unread, after=after)
+    control = replace(control, check_at=None if again else _next_check(control, at))
+    return _with(replace(target, call=None, running=None, action=""), control)
 
 
 def _perhaps(outcome: Outcome) -> bool:
@@ -252,6 +367,8 @@ def take(target: Target, decisions: tuple[Decision, ...]) -> Target:
         plan = PlannedCall(decision.call, decision.target, decision.params, decision.system)
         underway = target.call if target.call and target.call.key == decision.key else None
         running = target.running if underway else None
+        if decision.verb is Verb.VERIFY:
+            running = control.in_force
         if not underway and decision.verb is Verb.RUN:
             asked = (decision.incident, decision.step, decision.call)
             running = next(c.hold for c in control.claims if c.waiter == asked)
@@ -262,7 +379,7 @@ def take(target: Target, decisions: tuple[Decision, ...]) -> Target:
 
 def _next(target: Target, at: datetime, id: str) -> RunAction | None:
     call = target.call
-    if call is not None:
+    if call is not None and not target.looking:
         due = not call.decision and (call.again_at is None or call.again_at <= at)
         return _run(target, target.controls[target.action], target.running, id) if due else None
     for control in target.controls.values():
@@ -271,7 +388,9 @@ def _next(target: Target, at: datetime, id: str) -> RunAction | None:
             return _run(target, control, hold, id)
         if not control.claims and control.in_force and not control.failed_undo:
             return _run(target, control, None, id)
-    return None
+    if target.looking:
+        return None
+    return next((_look(target, c, at, id) for c in target.controls.values() if c.check_at and c.check_at <= at), None)
 
 
 def _concerns(control: Control, incident: str, step: str) -> bool:
@@ -287,7 +406,7 @@ def _looser(control: Control) -> Hold | None:
 
 
 def _run(target: Target, control: Control, hold: Hold | None, id: str) -> RunAction:
-    call = target.call
+    call = None if target.looking else target.call
     source = hold or control.in_force
     if source is None:
         raise AssertionError(f"{target.id}: a call without a hold")  # _next asks only where one of them is set
@@ -311,6 +430,30 @@ def _run(target: Target, control: Control, hold: Hold | None, id: str) -> RunAct
         timeout=source.timeout,
         so_far=call.so_far if call else None,
         undo=None if hold else control.undo,
+        contains=True,
+    )
+
+
+def _look(target: Target, control: Control, at: datetime, id: str) -> RunAction:
+    """Looks again whether what is in force stands; `since` where the system's log can tell by now of its use."""
+    hold, spread = control.in_force, control.spread_at or at
+    if hold is None:
+        raise AssertionError(f"{target.id}: nothing to look at")  # check_at is set only where something is in force
+    trail = timedelta(seconds=hold.trail)
+    since = max(spread, control.after.until - trail) if control.after and not control.after.alive else spread
+    return RunAction(
+        id=id,
+        key=id,
+        incident=hold.incident,
+        step=hold.step,
+        call=next((c.call for c in control.claims if c.hold == hold), ""),
+        target=target.id,
+        action=control.action,
+        verb=Verb.VERIFY,
+        params=hold.params,
+        system=hold.system,
+        timeout=min(hold.timeout, LOOK),
+        so_far={"since": since.isoformat()} if hold.trail and at >= spread + trail else None,
         contains=True,
     )
 

@@ -16,7 +16,7 @@ from typing import Any
 from bot.domain.agent import Agent, Mode
 from bot.domain.alert import Alert, Sev
 from bot.domain.escalation import Roster
-from bot.domain.outcome import Outcome
+from bot.domain.outcome import Grade, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,46 @@ class Status(StrEnum):
 class Verb(StrEnum):
     RUN = "run"
     UNDO = "undo"
+    VERIFY = "verify"  # look again whether what is held still stands; changes nothing
+
+
+class Standing(StrEnum):
+    """What a cut looked like when it was looked at again."""
+
+    STANDS = "stands"
+    LOST = "lost"  # somebody took it away
+    UNREAD = "unread"  # nobody could tell
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One successful use of what was cut, by the system's own log. `by`: which credential or session."""
+
+    at: datetime
+    event: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """What the system's own log says of the cut's principals between `since`, when the cut was in force everywhere, and
+    `until`. `count` successful uses, the first of them in `seen`. `why` it proves nothing, where it does not. A fact
+    beside the grades, never one of them."""
+
+    since: datetime
+    until: datetime
+    count: int = 0
+    seen: tuple[Use, ...] = ()
+    why: str = ""
+
+    @property
+    def alive(self) -> bool:
+        return self.count > 0
+
+    @property
+    def verdict(self) -> str:
+        """`alive`, `none after the cut` or `inconclusive`."""
+        return "alive" if self.alive else "inconclusive" if self.why else "none after the cut"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +108,8 @@ class Hold:
     backoff: float = 2.0
     factor: float = 2.0
     max_delay: float = 30.0
+    checks: tuple[float, ...] = ()  # seconds after it was put in force: when it is looked at again; the last repeats
+    trail: float = 0.0  # seconds after it is in force until the system's log can tell of its use; 0: it has none
 
 
 # Events of an incident ------------------------------------------------------------------------------------------
@@ -158,6 +200,26 @@ class ActionSettled:
     outcome: Outcome
     final: bool = True  # False: the target's stream will ask again (set where a target decides the call)
     reclaimed: int = 0  # how many times the decision was claimed again after a crash
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A cut was looked at again. Appended to its target, and to the incidents that hold it where it is news to them.
+    `grade` and `evidence` are what was read back while it stands; `after` is set where the system's log was asked."""
+
+    decision: str
+    step: str
+    call: str
+    standing: Standing
+    grade: Grade = Grade.UNVERIFIED
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    why: str = ""
+    after: Aftermath | None = None
+
+    @property
+    def alive(self) -> bool:
+        """What was cut was used since."""
+        return self.after is not None and self.after.alive
 
 
 @dataclass(frozen=True, slots=True)
@@ -576,6 +638,7 @@ Event = (
     | RosterResolved
     | AgentResolved
     | ActionSettled
+    | Verified
     | PageSent
     | PageFailed
     | Posted

@@ -59,11 +59,13 @@ from bot.domain.events import (
     PostFailed,
     Released,
     RosterResolved,
+    Standing,
     Started,
     Status,
     StatusChanged,
     Unacknowledged,
     Verb,
+    Verified,
 )
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Skipped, Unknown
 from bot.domain.playbook import ApprovalRule, OnTimeout
@@ -88,6 +90,7 @@ __all__ = [
 ]
 
 NEWS_KEPT = 100
+WARNINGS = ("undone:", "used:", "unread:")  # reasons of pages for a cut that stood and counts no more
 
 
 def due(incident: Incident, now: datetime) -> tuple[DeadlinePassed, ...]:
@@ -112,8 +115,12 @@ def fold(incident: Incident, entries: Iterable[Entry]) -> Incident:
 
 def apply(incident: Incident, event: Event, at: datetime) -> Incident:
     """The facts of one event."""
-    after = _facts(replace(incident, version=incident.version + 1, at=at), event, at)
-    return _judged(after, at)
+    after = _judged(_facts(replace(incident, version=incident.version + 1, at=at), event, at), at)
+    lost = incident.containment is Containment.CONTAINED and after.containment is not Containment.CONTAINED
+    if isinstance(event, Verified) and lost and not after.over:  # the second clock runs again
+        repeat = timedelta(seconds=after.begun.timers.containment_repeat)
+        after = _timer(replace(after, containment_round=after.containment_round + 1), "containment", at + repeat)
+    return after
 
 
 def _facts(incident: Incident, event: Event, at: datetime) -> Incident:
@@ -131,6 +138,8 @@ def _facts(incident: Incident, event: Event, at: datetime) -> Incident:
             return replace(incident, agent=agent)
         case ActionSettled():
             return _settled(_less(incident, event.decision), event, at)
+        case Verified():
+            return _looked_at(incident, event, at)
         case PageSent(decision=decision):
             return _paged(incident, decision, "sent")
         case PageFailed(decision=decision):
@@ -277,6 +286,40 @@ def _settled(incident: Incident, event: ActionSettled, at: datetime) -> Incident
     if open_ended and all(c.final for c in calls.values()):
         run = _closing(run, at)
     return replace(incident, steps={**incident.steps, run.id: run})
+
+
+def _looked_at(incident: Incident, event: Verified, at: datetime) -> Incident:
+    """A cut of ours was looked at again: it stands, nobody can tell any more, or it is being put back."""
+    run = incident.steps.get(event.step)
+    call = run.calls.get(event.call) if run else None
+    if run is None or call is None or call.verb is Verb.UNDO:
+        return incident
+    call = replace(call, after=event.after or call.after, looked_at=at)
+    known = call.outcome if isinstance(call.outcome, Done) else Done(Grade.UNVERIFIED)
+    evidence = {key: value for key, value in known.evidence.items() if key != "why"}
+    if event.standing is Standing.LOST or event.alive:
+        call = replace(call, outcome=Failed(True, lost_text(event), known.undo), final=False)
+        status = StepStatus.RUNNING if run.status in SETTLED - {StepStatus.CANCELLED} else run.status
+        return _step(incident, run.id, calls={**run.calls, event.call: call}, status=status, settled_at=None)
+    match event.standing:
+        case Standing.STANDS:
+            done = replace(known, grade=event.grade, evidence={**evidence, **event.evidence})
+            call = replace(call, outcome=done, final=True)
+        case Standing.UNREAD if call.final and isinstance(call.outcome, Done):
+            why = f"it could not be looked at again: {event.why}"
+            call = replace(call, outcome=replace(known, grade=Grade.UNVERIFIED, evidence={**evidence, "why": why}))
+    run = replace(run, calls={**run.calls, event.call: call})
+    closed = run.status in (StepStatus.RUNNING, StepStatus.DONE, StepStatus.FAILED, StepStatus.UNKNOWN)
+    if closed and all(c.final for c in run.calls.values()):
+        run = _closing(run, run.settled_at or at)
+    return replace(incident, steps={**incident.steps, run.id: run})
+
+
+def lost_text(event: Verified) -> str:
+    """Why a cut counts no more."""
+    if event.standing is not Standing.LOST:
+        return f"used {event.after.count if event.after else 0} times after the cut"
+    return event.why or "it no longer stands: somebody took it away"
 
 
 def _closing(run: StepRun, at: datetime) -> StepRun:
@@ -439,7 +482,8 @@ def _judged(incident: Incident, at: datetime) -> Incident:
     if found is Containment.CONTAINED or released:  # released by people: their word stops the clock too
         incident = _timer(_timer(incident, "containment", None), "phase:containment", None)
     contained_at = at if found is Containment.CONTAINED else incident.contained_at
-    return replace(incident, containment=found, contained_at=contained_at)
+    first = incident.first_contained_at or contained_at
+    return replace(incident, containment=found, contained_at=contained_at, first_contained_at=first)
 
 
 def _containing(incident: Incident) -> Iterable[tuple[Outcome | None, Grade]]:
@@ -453,7 +497,8 @@ def _containing(incident: Incident) -> Iterable[tuple[Outcome | None, Grade]]:
         if run.calls and run.status in (StepStatus.DONE, StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.RELEASING):
             for call in run.calls.values():
                 loose = call.verb is Verb.UNDO  # let go, or about to be
-                yield Skipped("released") if loose else call.outcome, required
+                used = call.after is not None and call.after.alive  # whatever was read back
+                yield Skipped("released" if loose else "used") if loose or used else call.outcome, required
         elif run.status is StepStatus.DONE:  # nothing to act on: that counts beside cuts that stand, not beside none
             if not let_go:
                 yield Done(Grade.CONFIG, nothing_held=run.why), required
@@ -505,7 +550,9 @@ def _taken(incident: Incident, decision: Decision, at: datetime) -> Incident:
             return incident
         case Page(id=id, reason=reason):
             paged = incident.failure_paged or reason == "on_failure"
-            return replace(incident, pages={**incident.pages, id: PageState(decision)}, failure_paged=paged)
+            warned = {**incident.warned, reason: at} if reason.startswith(WARNINGS) else incident.warned
+            pages = {**incident.pages, id: PageState(decision)}
+            return replace(incident, pages=pages, failure_paged=paged, warned=warned)
         case Notify(id=id):
             return replace(incident, pages={**incident.pages, id: PageState(decision)})
         case Post(id=id, purpose=purpose):

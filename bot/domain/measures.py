@@ -60,7 +60,7 @@ def measures(incident: Incident, entries: Sequence[Entry], now: datetime | None 
     told, note = _told(incident, entries)
     return Measures(
         detect=_detected(incident),
-        contain=against("contain", limit, incident.contained_at, _containment_note(incident)),
+        contain=against("contain", limit, incident.first_contained_at, _containment_note(incident)),
         acknowledge=against("acknowledge", incident.frozen.matrix.levels[0].ack_by, incident.first_ack_at),
         notify=against("notify", NOTIFY, told, note),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from bot.domain.approval import ApprovalState
@@ -17,11 +17,14 @@ from bot.domain.events import (
     Opened,
     PageFailed,
     PostFailed,
+    Standing,
     StatusChanged,
     Summoned,
     Unacknowledged,
+    Verified,
 )
 from bot.domain.incident import Incident, StepStatus, is_held
+from bot.domain.outcome import Done, Grade
 from bot.domain.playbook import OnError, OnTimeout
 from bot.domain.turn import Turn
 
@@ -48,6 +51,8 @@ def page_people(turn: Turn) -> None:
             _next_way(turn, decision)
         case Deferred(steps=steps) if any(is_held(turn.now, turn.now.steps[step]) for step in steps):
             _page(turn, PageKind.FAILURE, _responsible(turn.now), f"deferred:{','.join(steps)}", turn.at)
+        case Verified():
+            _page_lost(turn, turn.event)
         case PostFailed(purpose=purpose) if purpose.startswith("approval:"):
             _approval_unposted(turn, purpose.partition(":")[2])
     _page_failures(turn)
@@ -71,15 +76,15 @@ def _clock(turn: Turn, name: str, due: datetime) -> None:
             _approval_expired(turn, rest, due)
         case "task":
             _remind_owner(turn, rest, due)
+        case "run":
+            left = [run.id for run in turn.now.steps.values() if not turn.before.steps[run.id].settled and run.settled]
+            if left:
+                _page(turn, PageKind.FAILURE, _responsible(turn.now), f"run:{','.join(left)}", due)
 
 
 # The matrix -----------------------------------------------------------------------------------------------------
 
 
-        case "run":
-            left = [run.id for run in turn.now.steps.values() if not turn.before.steps[run.id].settled and run.settled]
-            if left:
-                _page(turn, PageKind.FAILURE, _responsible(turn.now), f"run:{','.join(left)}", due)
 def _stand(turn: Turn) -> Reached:
     return reached(turn.now.frozen.matrix, turn.at - turn.now.start, turn.now.floor)
 
@@ -179,6 +184,33 @@ def _page_containment(turn: Turn, due: datetime) -> None:
     contacts = (taker,) if taker and now.containment_round <= 1 else _responsible(now)
     for contact in contacts:
         _page_once(turn, PageKind.CONTAINMENT, contact, (), now.containment_round, "not_contained", due)
+
+
+def _page_lost(turn: Turn, event: Verified) -> None:
+    """A cut that stood counts no more: people hear of it at once, though it is being put back. While somebody fights
+    for it, no more often than containment pages repeat. After the end of the incident it is a notice."""
+    now, reason = turn.now, lost_reason(turn.before, event)
+    if not reason:
+        return
+    last, repeat = now.warned.get(reason), timedelta(seconds=now.begun.timers.containment_repeat)
+    if now.over:
+        stand = reached(now.frozen.matrix, turn.at - now.start, now.floor)
+        roles = [role for level in now.frozen.matrix.levels[: stand.levels] for role in level.roles]
+        notify(turn, roles, f"{reason}:{now.version}", turn.at)
+    elif last is None or turn.at - last >= repeat:
+        _page(turn, PageKind.CONTAINMENT, _responsible(now), reason, turn.at)
+
+
+def lost_reason(before: Incident, event: Verified) -> str:
+    """`undone:<step>`, `used:<step>` or `unread:<step>`, as pages and posts name it; '' where the cut stands."""
+    if event.alive:
+        return f"used:{event.step}"
+    if event.standing is Standing.LOST:
+        return f"undone:{event.step}"
+    run = before.steps.get(event.step)
+    known = run.calls[event.call].outcome if run and event.call in run.calls else None
+    verified = isinstance(known, Done) and known.grade > Grade.UNVERIFIED
+    return f"unread:{event.step}" if event.standing is Standing.UNREAD and verified else ""
 
 
 def _page_failures(turn: Turn) -> None:
@@ -289,7 +321,7 @@ def _unwanted(incident: Incident, page: Page) -> bool:
         case PageKind.ESCALATION:
             return bool(incident.acked_by)
         case PageKind.CONTAINMENT:
-            return "containment" not in incident.timers
+            return page.reason == "not_contained" and "containment" not in incident.timers
         case PageKind.SUMMONED:
             return page.person == incident.acked_by
         case PageKind.FAILURE:

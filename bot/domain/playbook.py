@@ -12,6 +12,8 @@ from bot.domain.agent import Agent
 from bot.domain.expression import Expression, Template
 from bot.domain.outcome import Grade
 
+VERIFY = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
+
 
 class Rung(StrEnum):
     """How far a playbook may go by itself."""
@@ -162,6 +164,8 @@ class Playbook:
     concurrency: Concurrency | None = None
     limits: Limits = Limits()
     timeout: timedelta = timedelta(hours=4)  # of the whole run
+    # How long after a cut is in force it is looked at again; the last one repeats until its release. (): never.
+    verify: tuple[timedelta, ...] = VERIFY
     on_failure: tuple[Call, ...] = ()
 
 
@@ -206,3 +210,6 @@ class Catalogue(Protocol):
     def version(self, action: str) -> int: ...
 
     def undoable(self, action: str) -> bool: ...
+
+    def trail(self, action: str) -> timedelta | None:
+        """How long after its use a credential that this cuts shows in the system's own log; None without a log."""

@@ -46,9 +46,10 @@ from bot.domain.events import (
     Unacknowledged,
     UpdateGiven,
     Verb,
+    Verified,
 )
 from bot.domain.incident import Incident, StepRun, StepStatus, apply, is_held
-from bot.domain.paging import PAGE_ESCALATE, notify, page_people
+from bot.domain.paging import PAGE_ESCALATE, lost_reason, notify, page_people
 from bot.domain.planning import must_ask, names_of, permit_group, plan
 from bot.domain.playbook import OnError, Step
 from bot.domain.room import keep_room, open_channel
@@ -160,7 +161,8 @@ def _start(turn: Turn, run: StepRun) -> None:
     if not is_held(turn.now, run):
         _continue(turn, run)
         return
-    step = turn.now.spec(run.id)
+    step, playbook = turn.now.spec(run.id), turn.now.frozen.playbook
+    trail = turn.now.frozen.catalogue.trail(run.action)
     for call in run.calls.values():
         hold = Hold(
             incident=turn.now.id,
@@ -174,6 +176,8 @@ def _start(turn: Turn, run: StepRun) -> None:
             backoff=step.retry.backoff,
             factor=step.retry.factor,
             max_delay=step.retry.max,
+            checks=tuple(each.total_seconds() for each in playbook.verify) if playbook else (),
+            trail=trail.total_seconds() if trail else 0.0,
         )
         turn.do(PlaceHold(turn.next_id, call.plan.target, call.plan.name, hold))
 
@@ -329,6 +333,15 @@ def _heard(turn: Turn) -> Iterator[str]:
             yield "false_positive"
 
 
+def _lost_or_clean(before: Incident, event: Verified) -> Iterator[str]:
+    if reason := lost_reason(before, event):
+        yield reason
+    elif event.after and not event.after.why:
+        known = before.steps[event.step].calls[event.call].after
+        if known is None or known.verdict != event.after.verdict:
+            yield f"unused:{event.step}"
+
+
 def _room(turn: Turn) -> None:
     """The card is edited in place, one edit at a time; what changed is said once in its thread."""
     before, now, event = turn.before, turn.now, turn.event
@@ -339,6 +352,8 @@ def _room(turn: Turn) -> None:
         facts.append("unacknowledged")
     if now.containment is not before.containment and now.containment not in (Containment.RUNNING, Containment.NONE):
         facts.append(f"containment:{now.containment}")
+    if isinstance(event, Verified):
+        facts += _lost_or_clean(before, event)
     if isinstance(event, StatusChanged):
         facts.append(f"status:{now.status}")
     if isinstance(event, Overridden):

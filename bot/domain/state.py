@@ -176,6 +176,8 @@ class Incident:
     cause: Alert | None = None  # the alert that it runs on, where that is not the first
     containment: Containment = Containment.NONE
     contained_at: datetime | None = None
+    first_contained_at: datetime | None = None
+    warned: Mapping[str, datetime] = field(default_factory=dict)  # by what: when people were last paged for a lost cut
     agent: Agent | None = None
     roster: Roster = field(default_factory=dict)
     alerts: int = 0

@@ -78,6 +78,7 @@ from bot.domain.events import (
     RosterResolved,
     SeverityChanged,
     Silenced,
+    Standing,
     Started,
     Status,
     StatusChanged,
@@ -88,10 +89,21 @@ from bot.domain.events import (
     Unacknowledged,
     UpdateGiven,
     Verb,
+    Verified,
 )
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown
 from bot.domain.record import Entry
-from bot.domain.wording import clock, evidence_text, listed, ordinal, reason_text, span, times, topic_text
+from bot.domain.wording import (
+    aftermath_text,
+    clock,
+    evidence_text,
+    listed,
+    ordinal,
+    reason_text,
+    span,
+    times,
+    topic_text,
+)
 
 Weight = Literal["info", "good", "bad", "decision"]
 
@@ -229,6 +241,8 @@ def _event(entry: Entry, known: _Known) -> Iterator[Told]:
             yield _say("record", "info" if agent else "bad", f"Agent {known.agent or 'unknown'}: {found}.")
         case ActionSettled():
             yield from _settled(event, entry.at, known)
+        case Verified():
+            yield from _looked_at(event, known)
         case PageSent():
             yield _page_sent(event, known)
         case PageFailed(decision=decision, person=person, way=way, why=why):
@@ -419,6 +433,25 @@ def _settled(event: ActionSettled, at: datetime, known: _Known) -> Iterator[Told
         said += "; tried again while attempts are left" if again else ""
     subject = f"Release of {subject}" if event.verb is Verb.UNDO else subject
     yield _say("containment" if held else "step", weight, f"{subject}: {said}.")
+
+
+def _looked_at(event: Verified, known: _Known) -> Iterator[Told]:
+    """What a second look found."""
+    subject = known.subject(event.step, event.call)
+    match event.standing:
+        case Standing.LOST:
+            why = event.why or "somebody took it away"
+            yield _say("containment", "bad", f"{subject}: NO LONGER IN FORCE ({why}). It is put back.")
+        case Standing.UNREAD:
+            said = f"{subject}: it cannot be looked at any more whether it stands{_because(event.why)}."
+            yield _say("containment", "bad", said)
+        case Standing.STANDS:
+            read = evidence_text(event.evidence)
+            said = f"{subject}: looked at again and still in force, {event.grade.label}" + (f": {read}" if read else "")
+            yield _say("containment", "good", f"{said}.")
+    if event.after:
+        weight: Weight = "bad" if event.after.alive else "info" if event.after.why else "good"
+        yield _say("containment", weight, f"{subject}: {aftermath_text(event.after)}.")
 
 
 def _outcome(outcome: Outcome, held: bool, verb: Verb) -> tuple[Weight, str]:

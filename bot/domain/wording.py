@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from bot.domain.events import Aftermath
+
 
 def span(length: timedelta) -> str:
     """`40 s`, `4 min 12 s`, `2 h 5 min`, `3 d 1 h`; `120 ms`, `1.2 s`; `-40 s` for what lies before."""
@@ -65,6 +67,9 @@ def reason_text(reason: str) -> str:
         "form": f"{rest} is overdue",
         "on_failure": "the playbook failed",
         "trigger_error": "a trigger could not be evaluated",
+        "undone": f"{rest} was taken away and is put back",
+        "used": f"what {rest} cut was used after the cut",
+        "unread": f"{rest} cannot be verified any more",
         "summoned": "somebody in the room asks for you",
         "escalated": "the room asks for the next level",
     }.get(kind, reason)
@@ -78,8 +83,23 @@ def topic_text(topic: str) -> str:
         "phase": f"phase {rest} is due",
         "form": f"{rest} to be completed",
         "task": f"task {rest} is due",
+        "undone": f"{rest.partition(':')[0]} was taken away and is put back",
+        "used": f"what {rest.partition(':')[0]} cut was used after the cut",
+        "unread": f"{rest.partition(':')[0]} cannot be verified any more",
     }
     return named.get(kind, topic)
+
+
+def aftermath_text(after: Aftermath) -> str:
+    """`used 2 times after the cut: GetObject at 10:21:00 UTC by ASIA...`; with the log's own limits."""
+    asked = f"by the log from {clock(after.since)} to {clock(after.until)}"
+    if after.alive:
+        uses = [f"{use.event} at {clock(use.at)} by {use.by}" for use in after.seen[:5]]
+        more = f" and {after.count - len(uses)} more" if after.count > len(uses) else ""
+        return f"USED {times(after.count)} after the cut, {asked}: {'; '.join(uses)}{more}"
+    if after.why:
+        return f"whether it was used after the cut is inconclusive, {asked}: {after.why}"
+    return f"not used after the cut, {asked}"
 
 
 def times(count: int) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, assert_never, cast
 
 from bot.actions import Action
 from bot.domain.decisions import RunAction
-from bot.domain.events import Verb
+from bot.domain.events import Aftermath, Standing, Verb, Verified
 from bot.domain.outcome import Done, Failed, Outcome, Pending, Skipped, Unknown
 from bot.engine.breaker import Breakers
 from bot.engine.world import World
@@ -33,6 +34,48 @@ class Calls:
             return Failed(retryable=False, why=why)
         outcome = self._call(action, decision)
         return _redacted(outcome, self._world.redactor.text, self._world.redactor.json)
+
+    def look(self, decision: RunAction) -> Verified:
+        """Whether what was done still stands, and, where it is time, what the system's log says of its use since. What
+        cannot be read is said to be unread; it is never taken for gone, nor for standing."""
+        action, ports = self._world.actions[decision.action], self._world.ports
+        if wait := self._breakers.wait(decision.system):
+            why = self._breakers.why(decision.system)
+            return unread(decision, f"{decision.system} keeps failing ({why}): left alone for {wait:.0f} s")
+        try:
+            found = action.verify(decision.params, ports)
+        except Unavailable as error:
+            self._breakers.failed(decision.system, error.why)
+            looked = unread(decision, self._world.redactor.text(str(error)))
+        except SystemFailure as error:
+            self._breakers.answered(decision.system)
+            looked = unread(decision, self._world.redactor.text(str(error)))
+        except Exception as error:  # an action's bug must not look like a cut that was taken away
+            log.exception("%s failed inside", decision.action)
+            looked = unread(decision, f"{decision.action} failed inside: {type(error).__name__}")
+        else:
+            self._breakers.answered(decision.system)
+            standing = Standing.STANDS if found else Standing.LOST
+            looked = Verified(decision.id, decision.step, decision.call, standing)
+            if found:
+                evidence = self._world.redactor.json(_plain(found.evidence))
+                looked = replace(looked, grade=found.grade, evidence=cast("Mapping[str, Any]", evidence))
+            else:
+                looked = replace(looked, why=f"{decision.action} on {decision.target} no longer reads as in force")
+        return replace(looked, after=self._after(action, decision))
+
+    def _after(self, action: Action, decision: RunAction) -> Aftermath | None:
+        if decision.so_far is None:
+            return None
+        since, until = datetime.fromisoformat(decision.so_far["since"]), self._world.ports.clock.now()
+        try:
+            return action.after(decision.params, self._world.ports, since=since, until=until)
+        except SystemFailure as error:
+            why = f"the log could not be read: {self._world.redactor.text(str(error))}"
+        except Exception as error:  # the same: what nobody could read proves nothing
+            log.exception("the log that %s asks could not be read", decision.action)
+            why = f"the log could not be read: {type(error).__name__}"
+        return Aftermath(since, until, why=why)
 
     def _call(self, action: Action, decision: RunAction) -> Outcome:
         ports = self._world.ports
@@ -61,6 +104,10 @@ class Calls:
         named = (decision.target, *_texts(decision.params))
         found = (self._world.ports.directory.protected(name) for name in named if name)
         return next((f"refused: {why}" for why in found if why), "")
+
+
+def unread(decision: RunAction, why: str) -> Verified:
+    return Verified(decision.id, decision.step, decision.call, Standing.UNREAD, why=why)
 
 
 def _redacted(outcome: Outcome, text: Callable[[str], str], json: Callable[[Any], Any]) -> Outcome:

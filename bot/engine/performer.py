@@ -28,11 +28,13 @@ from bot.domain.events import (
     Posted,
     PostFailed,
     TextRef,
+    Verb,
+    Verified,
 )
 from bot.domain.incident import Incident
 from bot.domain.outcome import Outcome, Pending, Unknown
 from bot.engine.breaker import Breaker, Breakers
-from bot.engine.calls import Calls
+from bot.engine.calls import Calls, unread
 from bot.engine.crash import point
 from bot.engine.pages import Pages, breaker_of
 from bot.engine.responder import Responder
@@ -199,8 +201,10 @@ class Performer:
         match claim.decision:
             case RunAction() as decision:
                 self._breakers.failed(decision.system, why)
-                outcome: Outcome = Pending(self._world.ports.clock.now(), why=why, unavailable=True)
-                if not self._world.actions[decision.action].repeatable(decision.params):
+                outcome: Outcome | Verified = Pending(self._world.ports.clock.now(), why=why, unavailable=True)
+                if decision.verb is Verb.VERIFY:
+                    outcome = unread(decision, why)
+                elif not self._world.actions[decision.action].repeatable(decision.params):
                     outcome = Unknown(why)
                 self._settle_action(claim, decision, outcome)
             case Page() | Notify() as decision:
@@ -254,10 +258,11 @@ class Performer:
             case RunAction():
                 if not self._ours(claim):
                     return
-                outcome = self._calls.make(decision, claim.claims)
+                looks = decision.verb is Verb.VERIFY
+                found = self._calls.look(decision) if looks else self._calls.make(decision, claim.claims)
                 point("after-RunAction")
                 if self._landed(flight):
-                    self._settle_action(claim, decision, outcome)
+                    self._settle_action(claim, decision, found)
             case Page() | Notify():
                 self._page(claim, decision, flight)
             case Post() | AskApproval():
@@ -310,7 +315,7 @@ class Performer:
 
     # Actions ----------------------------------------------------------------------------------------------------
 
-    def _settle_action(self, claim: Claim, decision: RunAction, outcome: Outcome) -> None:
+    def _settle_action(self, claim: Claim, decision: RunAction, outcome: Outcome | Verified) -> None:
         self._write(lambda responder: responder.settle(decision, claim.stream, outcome, claim.claims))
         point("settled-RunAction")
 

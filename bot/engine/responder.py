@@ -42,6 +42,7 @@ from bot.domain.events import (
     RosterResolved,
     StatusChanged,
     Verb,
+    Verified,
 )
 from bot.domain.handshake import Instances
 from bot.domain.incident import Frozen, Incident, StepStatus
@@ -258,6 +259,8 @@ class Responder:
         at = self._at(id)
         after, decisions = containment.advance(before, event, at)
         self._write(id, after, at, event, decisions)
+        if before.looking and before.call and after.call and before.call.key != after.call.key:
+            self.tx.dequeue((before.call.decision,))  # a look that made way for what changes something
         for decision in decisions:
             self._queue(cast(RunAction, decision), id)
         for (incident, step, call), why in containment.released(before, after, event):
@@ -340,13 +343,15 @@ class Responder:
 
     # Outcomes and the clock -------------------------------------------------------------------------------------
 
-    def settle(self, decision: RunAction, stream: str, outcome: Outcome, claims: int = 1) -> None:
+    def settle(self, decision: RunAction, stream: str, outcome: Outcome | Verified, claims: int = 1) -> None:
         """An action came back: it leaves the outbox and every stream it concerns is told, in one transaction."""
         self.tx.dequeue((decision.id,))
+        if isinstance(outcome, Verified):
+            return self._looked(stream, outcome)
         event = ActionSettled(decision.id, decision.step, decision.call, decision.verb, outcome, reclaimed=claims - 1)
         if stream.startswith(OPEN_STREAMS):
             self.append(stream, event)
-            return
+            return None
         before = self.target(stream)
         containment.admit(before, event)
         waiting = before.waiting()
@@ -354,6 +359,17 @@ class Responder:
         self._append_target(stream, replace(event, final=final))
         for incident, step, call in waiting:
             self.append(incident, replace(event, step=step, call=call, final=final))
+        return None
+
+    def _looked(self, stream: str, event: Verified) -> None:
+        """A cut was looked at again. Whom that is news to is told; whatever has to change the target goes first, and
+        then what the look found is of no use any more."""
+        before = self.target(stream)
+        containment.admit(before, event)
+        told = containment.told_of(before, event)
+        self._append_target(stream, event)
+        for incident, step, call in told:
+            self.append(incident, replace(event, step=step, call=call))
 
     def settled(self, decision: Queued, event: Event) -> None:
         """A page, post or paper came back. Where somebody claimed the page again meanwhile, it may have left twice."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 from bot.domain.decisions import Notify, Page
 from bot.domain.events import Status
 from bot.domain.incident import Incident
-from bot.domain.wording import listed, topic_text
+from bot.domain.wording import aftermath_text, listed, topic_text
 from bot.slack.mrkdwn import plain
 from bot.slack.standing import (
+    WHY_MAX,
     Crowd,
     alive_until,
     cuts,
@@ -81,6 +82,8 @@ def sentence(incident: Incident, purpose: str, crowd: Crowd) -> str:
             return _channel_failed(incident)
         case "announcement":
             return announcement(incident)
+        case "undone" | "used" | "unread" | "unused":
+            return _looked_at(incident, kind, rest)
         case "moved" | "closed":
             return f"{plain(incident.id, 40)} is private and goes on elsewhere."
     return f"{plain(incident.id, 40)}: {plain(purpose, 120)}."
@@ -193,6 +196,20 @@ def _containment(incident: Incident, was: str) -> str:
             missed = f" ({named})" if named and not now else ""
             return f"UNKNOWN: at least one cut may or may not have happened{missed}. A person has to look.{now}"
     return f"Containment was {spoken(was)}.{now}"
+
+
+def _looked_at(incident: Incident, found: str, step: str) -> str:
+    name, run = plain(step, 60), incident.steps.get(step)
+    afters = [call.after for call in run.calls.values() if call.after] if run else []
+    told = plain("; ".join(aftermath_text(after) for after in afters), WHY_MAX)
+    match found:
+        case "undone":
+            return f"LOST: {name} was in force and was taken away. It is put back. {headline(incident)}"
+        case "used":
+            return f"STILL ALIVE: what {name} cut was used since ({told}). It is cut again. {headline(incident)}"
+        case "unread":
+            return f"NOT VERIFIED any more: nobody could look at {name} for a while. {headline(incident)}"
+    return f"{name}: {told}."
 
 
 def _status(incident: Incident, to: str) -> str:

@@ -15,7 +15,7 @@ from bot.slack.standing import WHY_MAX, level_name, moment, since_opening, spoke
 def why_paged(incident: Incident, page: Page | Notify) -> str:
     """A few words, fit for a subject."""
     kind, _, rest = (page.reason if isinstance(page, Page) else page.topic).partition(":")
-    step, run = _steps(rest), incident.steps.get(rest)
+    step, run, looked = _steps(rest), incident.steps.get(rest), plain(rest.partition(":")[0], 60)
     match kind:
         case "escalation":
             return "nobody has acknowledged" if page_round(page) else "new incident, nobody has acknowledged"
@@ -24,6 +24,12 @@ def why_paged(incident: Incident, page: Page | Notify) -> str:
             return f"NOT CONTAINED {since_opening(incident, max(limit, page.due))}"
         case "step":
             return f"{step} {spoken(run.status) if run else 'failed'}: a person has to look"
+        case "undone":
+            return f"NO LONGER CONTAINED: {looked} was taken away"
+        case "used":
+            return f"STILL ALIVE: what {looked} cut was used after the cut"
+        case "unread":
+            return f"{looked} cannot be verified any more"
         case "deferred":
             return f"HELD BACK by a limit and not cut: {step}"
         case "approval":
@@ -36,14 +42,14 @@ def why_paged(incident: Incident, page: Page | Notify) -> str:
             return f"{step} is yours to complete"
         case "on_failure":
             return "the playbook failed"
+        case "run":
+            return f"the playbook's time is over, and {step} was not done"
         case "trigger_error":
             return "a playbook's trigger could not be evaluated"
         case "opened":
             return "incident opened, for your information"
         case "phase":
             return f"phase {spoken(rest)} is due"
-        case "run":
-            return f"the playbook's time is over, and {step} was not done"
     return plain(f"{kind} {rest}".strip(), 80)
 
 
@@ -83,6 +89,12 @@ def next_for(incident: Incident, page: Page | Notify) -> str:
             return "cut off by hand what is not verified above, or run it again. Acknowledging does not stop this page."
         case "step":
             return f"find out what {step} left alive{_answer(run)}. Then run it again, or take it as it is (commander)."
+        case "undone":
+            return f"find out who took {step} away: it is put back, and would be again. Cut what lets them do that."
+        case "used":
+            return f"cut what the agent came back with: the card names it. {step} is done again meanwhile."
+        case "unread":
+            return f"look by hand whether {step} stands{_answer(run)}, or take it as it is (commander)."
         case "deferred":
             return f"a commander decides whether this runs now: {step}{_answer(run)}. Until then nothing of it is cut."
         case "approval":
@@ -97,6 +109,8 @@ def next_for(incident: Incident, page: Page | Notify) -> str:
             return f"firedoor incident approve {plain(run.request, 60)} (or refuse): nobody sees it in Slack.{who}"
         case "form":
             return f"firedoor incident form {id} {step}"
+        case "run":
+            return f"do by hand what is still wanted of {step}: the playbook does no more."
         case "on_failure":
             return "see what failed on the card, and carry on by hand."
         case "trigger_error":
@@ -109,8 +123,6 @@ def next_for(incident: Incident, page: Page | Notify) -> str:
     return "see the card."
 
 
-        case "run":
-            return f"do by hand what is still wanted of {step}: the playbook does no more."
 def _then(incident: Incident) -> str:
     """Who is paged when, if this person stays silent."""
     now = (incident.at or incident.start) - incident.start

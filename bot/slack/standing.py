@@ -18,7 +18,7 @@ from bot.domain.decisions import Page
 from bot.domain.incident import Incident, StepRun, StepStatus, is_held
 from bot.domain.outcome import Done, Failed, Grade, Pending, Skipped, Unknown
 from bot.domain.playbook import Rung
-from bot.domain.wording import evidence_text, listed, span
+from bot.domain.wording import aftermath_text, evidence_text, listed, span
 from bot.slack.mrkdwn import plain
 
 WHY_MAX = 280  # characters of a system's own answer
@@ -304,11 +304,14 @@ def _done(incident: Incident, run: StepRun, call: Call, done: Done, held: bool) 
     if not holds(done, required):
         proof = plain(why or evidence_text(done.evidence), WHY_MAX)
         return 0, "!", f"{done.grade.label}, {required.label} is required" + (f": {proof}" if proof else "")
+    if call.after and call.after.alive:
+        return 0, "!", plain(aftermath_text(call.after), WHY_MAX)
     until = _alive_until(call)
     living = f", may be alive until {moment(incident, until)}" if until else ""
     remark = f" ({plain(why, WHY_MAX)})" if why else ""
     word = "taken on trust, " if done.grade is Grade.UNVERIFIED else "revoked, " if until else "in force, "
-    return 2, "✓", f"{word}{done.grade.label}{living}{remark}"
+    unused = "; not used since, by the log" if call.after and not call.after.why else ""
+    return 2, "✓", f"{word}{done.grade.label}{living}{unused}{remark}"
 
 
 def _under_way(incident: Incident, call: Call, held: bool) -> tuple[int, str, str]:

@@ -50,12 +50,14 @@ from bot.domain.events import (
     Posted,
     Released,
     SeverityChanged,
+    Standing,
     TextRef,
     Verb,
+    Verified,
 )
 from bot.domain.expression import Expression, Literal, Template
 from bot.domain.incident import Frozen, Incident, StepStatus, admit, due, fold, is_held, next_deadline
-from bot.domain.outcome import Done, Outcome, Pending, Skipped
+from bot.domain.outcome import Done, Grade, Outcome, Pending, Skipped
 from bot.domain.playbook import Call, Playbook, Step, Target
 from bot.domain.record import Entry
 from bot.domain.response import advance
@@ -86,6 +88,9 @@ class Estate:
     def undoable(self, action: str) -> bool:
         return action != "lock"
 
+    def trail(self, action: str) -> timedelta | None:
+        return minutes(15) if action == "deny" else None
+
 
 def value(plain: str | int | bool) -> Template:
     return Template(Literal(plain))
@@ -101,7 +106,8 @@ def step(id: str, action: str = "work", arguments: Mapping[str, Any] | None = No
 
 
 def playbook(*steps: Step, **changes: Any) -> Playbook:
-    return Playbook("book", "1.0.0", "p" * 64, {one.id: one for one in steps}, **changes)
+    """Its cuts are not looked at again, unless it says so."""
+    return Playbook("book", "1.0.0", "p" * 64, {one.id: one for one in steps}, **{"verify": (), **changes})
 
 
 @dataclass
@@ -174,6 +180,10 @@ class Desk:
         after, decisions = containment.advance(before, event, self.now)
         self.targets[id] = after
         self._keep(id, after.version, event, decisions)
+        wanted = after.call.decision if after.call else ""
+        for one, (stream, _) in tuple(self.queue.items()):
+            if stream == id and one != wanted:
+                del self.queue[one]  # a look that made way
         for decision in decisions:
             self.queue[decision.id] = (id, decision)
         for (incident, name, call_name), why in containment.released(before, after, event):
@@ -250,6 +260,7 @@ class Desk:
     def settle(self, step: str | RunAction, outcome: Outcome, incident: str = "") -> RunAction:
         """The first outstanding call of this step comes back."""
         sent = step if isinstance(step, RunAction) else self.calls(step, incident)[0]
+        assert sent.verb is not Verb.VERIFY, "a look is answered by `look`"
         stream, _ = self.queue.pop(sent.id)
         event = ActionSettled(sent.id, sent.step, sent.call, sent.verb, outcome)
         if stream in self.incidents:
@@ -261,6 +272,16 @@ class Desk:
         for who, name, call_name in waiting:
             self.happen(who, replace(event, step=name, call=call_name, final=final))
         return sent
+
+    def look(self, sent: RunAction, standing: Standing, **found: Any) -> Verified:
+        """A look comes back."""
+        self.queue.pop(sent.id)
+        event = Verified(sent.id, sent.step, sent.call, standing, **found)
+        told = containment.told_of(self.targets[sent.target], event)
+        self._append_target(sent.target, event)
+        for who, name, call_name in told:
+            self.happen(who, replace(event, step=name, call=call_name))
+        return event
 
     def settle_all(self, outcome: Outcome) -> None:
         while calls := self.calls():
@@ -392,6 +413,7 @@ def is_contained(incident: Incident, entries: list[Entry]) -> bool:
     book = incident.frozen.playbook
     planned: dict[str, set[str]] = {}
     latest: dict[tuple[str, str], Outcome] = {}
+    used: dict[tuple[str, str], int] = {}  # after the cut, by the system's log
     out: set[str] = set()
     for entry in entries:
         settled = entry.event
@@ -401,11 +423,24 @@ def is_contained(incident: Incident, entries: list[Entry]) -> bool:
                 latest.pop(key, None)
             elif settled.final:
                 latest[key] = settled.outcome
+        if isinstance(settled, Verified):
+            key = (settled.step, settled.call)
+            known = latest.get(key)
+            evidence = known.evidence if isinstance(known, Done) else {}
+            if settled.after:
+                used[key] = settled.after.count
+            if settled.standing is Standing.LOST or settled.alive:
+                latest.pop(key, None)  # until it is put back
+            elif settled.standing is Standing.STANDS:
+                latest[key] = Done(settled.grade, evidence)
+            elif isinstance(known, Done):
+                latest[key] = Done(Grade.UNVERIFIED)
         for decision in entry.decisions:
             match decision:
                 case PlaceHold(hold=hold, call=name):
                     planned.setdefault(hold.step, set()).add(name)
                     latest.pop((hold.step, name), None)
+                    used.pop((hold.step, name), None)
     for run in incident.steps.values():
         if run.status in (StepStatus.LEFT_OUT, StepStatus.OBSERVED, StepStatus.RELEASED):
             out.add(run.id)
@@ -419,7 +454,7 @@ def is_contained(incident: Incident, entries: list[Entry]) -> bool:
             continue  # nothing held
         outcomes = [latest.get((one.id, name)) for name in planned.get(one.id, ())]
         good = [isinstance(o, Done) and (bool(o.nothing_held) or o.grade >= one.require) for o in outcomes]
-        if not good or not all(good):
+        if not good or not all(good) or any(used.get((one.id, name)) for name in planned.get(one.id, ())):
             return False
     return bool(counted)
 

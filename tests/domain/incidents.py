@@ -141,6 +141,9 @@ class Actions:
     def undoable(self, action: str) -> bool:
         return action != "evidence.collect"
 
+    def trail(self, action: str) -> timedelta | None:  # noqa: ARG002 - the Catalogue's shape
+        return None
+
 
 _AGENT_ID = Template(Item(Name("agent"), Literal("id")))
 

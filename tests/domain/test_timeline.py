@@ -66,6 +66,7 @@ from bot.domain.events import (
     RosterResolved,
     SeverityChanged,
     Silenced,
+    Standing,
     Started,
     Status,
     StatusChanged,
@@ -76,6 +77,7 @@ from bot.domain.events import (
     Unacknowledged,
     UpdateGiven,
     Verb,
+    Verified,
 )
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown
 from bot.domain.record import Entry
@@ -152,6 +154,7 @@ EVENTS: dict[type, Event] = {
         ModeOrdered("agent-7", Mode.SHADOW, 4, "n", "INC-7"),
         ModeAcked("agent-7", "pod-1", 4, Mode.SHADOW, 118, START),
         AckRefused("agent-7", "pod-1", 4, Mode.ACTIVE, 118, "looser"),
+        Verified("iam-role:r/2.0", "shadow", "0:agent:agent-7", Standing.LOST, why="the gateway says active"),
     )
 }
 DECISIONS: tuple[Decision, ...] = (
