@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -64,6 +65,7 @@ from bot.ledger.sealer import Sealer
 from bot.ledger.shelf import Bucket, Folder, Shelf
 from bot.ports import AwsAccount, Chat, Clock, Cluster, Endpoint, Evidence, Gateway, Github, Opa, Pager, Ports, Vault
 from bot.ports.evidence import AuditLog
+from bot.ledger.stamp import Authority, read_roots
 from bot.sandbox.aws import SimEvidence
 from bot.sandbox.chat import SimChat
 from bot.sandbox.clock import SimClock
@@ -472,7 +474,22 @@ def sealer(
     shelf = ledger_shelf(config, folder, made.place, secret)
     anchors = ledger_shelf(config, folder, made.anchors, secret)
     log = Log(shelf, ledger_origin(config), ledger_signer(config, folder).private)
-    return Sealer(store, log, shelf, anchors, replica, made.retain)
+    sealer = Sealer(store, log, shelf, anchors, replica, made.retain)
+    if asked := made.timestamps:
+        return replace(sealer, authority=Authority(asked.url, ledger_roots(config, folder)), stamp_every=asked.every)
+    return sealer
+
+
+def ledger_roots(config: Config, folder: Path) -> tuple[x509.Certificate, ...]:
+    """The certificates that timestamps must lead to; () where none are asked for. Raises ConfigError."""
+    made = config.settings.ledger
+    if made is None or made.timestamps is None:
+        return ()
+    path = folder / made.timestamps.roots
+    try:
+        return read_roots(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ConfigError(str(path), f"it cannot be read: {error}") from error
 
 
 def ledger_origin(config: Config) -> str:

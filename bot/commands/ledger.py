@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bot.commands.command import Command, Exit, Usage, with_config, with_json
-from bot.commands.terminal import as_json, say, table
+from bot.commands.terminal import as_json, moment, say, table
 from bot.config import Config, SecretRef, load
 from bot.config.ledger import Ledger
 from bot.errors import ConfigError, RecordBroken, Refused
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from bot.ledger.note import Key
     from bot.ledger.shelf import Shelf
 
@@ -48,15 +50,29 @@ def verify(asked: Namespace) -> int:
         public = _given_key(asked.key) if asked.key else _own_key(asked.config)
         shelf, anchors = _own_shelves(asked.config)
         mode = asked.mode or mode_of(public.name)
-    report = audit(shelf, public, anchors=_beside(anchors), mode=mode)
+    roots = _roots(asked)
+    report = audit(shelf, public, anchors=_beside(anchors), mode=mode, roots=roots)
     if asked.json:
         found = [{"name": finding.name, "what": finding.what} for finding in report.findings]
-        as_json({"size": report.size, "anchors": report.anchors, "streams": report.streams, "findings": found})
+        as_json(
+            {
+                "size": report.size,
+                "anchors": report.anchors,
+                "timestamps": report.timestamps,
+                "stamped": report.stamped,
+                "streams": report.streams,
+                "findings": found,
+            }
+        )
     else:
         table((finding.name, finding.what) for finding in report.findings)
         anchored = f"{report.anchors} anchored checkpoints" if anchors else "no anchors: a cut tail would not be seen"
         verdict = f"{len(report.findings)} findings" if report.findings else "sound"
         say(f"{public.name}: {verdict}. {report.size} entries of {len(report.streams)} streams, {anchored}.")
+        if report.stamped:
+            say(f"{report.timestamps} timestamps by an authority, the newest of {moment(report.stamped)}.")
+        elif not roots:
+            say("Timestamps were not looked at: --roots names the certificates of the authority.")
     return Exit.FOUND if report.findings else Exit.OK
 
 
@@ -120,7 +136,7 @@ def export(asked: Namespace) -> int:
             out.write(path, data)
             count += 1
     out.write("checkpoint", checkpoint)
-    for path in anchors.names("anchors"):
+    for path in (*anchors.names("anchors"), *anchors.names("timestamps")):
         if (data := anchors.read(path)) is not None:
             kept.write(path, data)
     public = _own_key(asked.config)
@@ -136,6 +152,18 @@ def _body(leaf: dict[str, str]) -> str:
     if "payload" not in leaf:
         return f"Its bytes lie beside the log: SHA-256 {leaf['payloadSha256']}"
     return json.dumps(json.loads(base64.b64decode(leaf["payload"])), indent=2)
+
+
+def _roots(asked: Namespace) -> tuple[x509.Certificate, ...]:
+    from bot import wiring
+    from bot.ledger.stamp import read_roots
+
+    if not asked.roots:
+        return () if asked.folder else wiring.ledger_roots(load(asked.config), asked.config)
+    try:
+        return read_roots(asked.roots.read_bytes(), str(asked.roots))
+    except OSError as error:
+        raise ConfigError(str(asked.roots), f"it cannot be read: {error}") from None
 
 
 def _given_key(text: str) -> Key:
@@ -200,6 +228,9 @@ def _verify_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--key", metavar="KEY", help="the public key, name+id+base64, or a file with it")
     parser.add_argument("--anchors", metavar="DIR", type=Path, help="the anchored checkpoints")
     parser.add_argument(
+        "--roots", metavar="FILE", type=Path, help="certificates of the timestamp authority, PEM; checks timestamps too"
+    )
+    parser.add_argument(
         "--mode", choices=("live", "sandbox", "tabletop"), help="what the log should be (default: live)"
     )
     with_config(parser)
@@ -238,7 +269,8 @@ COMMANDS = (
         "check the whole sealed record",
         "Reads every entry: signatures, hashes, the chain of each incident, and that every anchored checkpoint is a\n"
         "part of this log. Each finding has a name: cut_tail, replaced_log, changed_entry, changed_tile,\n"
-        "missing_file, foreign_entry, broken_chain, bad_signature, sandbox_log, not_ours, no_log.\n"
+        "missing_file, foreign_entry, broken_chain, bad_signature, bad_timestamp, sandbox_log, not_ours,\n"
+        "no_log.\n"
         "With DIR nothing else of this installation is read.",
         "firedoor ledger verify log --anchors anchors --key firedoor/acme/live+1a2b3c4d+AbC...",
         verify,

@@ -19,6 +19,16 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Timestamps:
+    """Of an RFC 3161 authority. `roots`: a file of certificates beside firedoor.yaml; `every`: how often the newest
+    checkpoint is stamped."""
+
+    url: str
+    roots: str
+    every: timedelta = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """`anchors` get every checkpoint, write-once, locked for `retain` where the bucket can. `every`: how often the
     record is sealed. `origin` names the log to outsiders, before `/MODE`; '' is `firedoor/INSTALL`."""
@@ -28,6 +38,7 @@ class Ledger:
     every: timedelta = timedelta(seconds=10)
     retain: timedelta = timedelta(days=3650)
     origin: str = ""
+    timestamps: Timestamps | None = None
 
 
 _USUAL = Ledger(Place(), Place())
@@ -45,6 +56,7 @@ def read_ledger(top: Section) -> Ledger | None:
             every=section.duration("every", _USUAL.every),
             retain=section.duration("retain", _USUAL.retain),
             origin=section.text("origin", ""),
+            timestamps=_timestamps(section),
         )
         if found.every < timedelta(seconds=1):
             section.report("every", "'every' is shorter than a second.")
@@ -52,6 +64,20 @@ def read_ledger(top: Section) -> Ledger | None:
             section.report("origin", "'origin' has a space or a '+', which no log's name may have.")
         if found.place == found.anchors:
             section.report("anchors", "the anchors lie where the ledger lies.", "Who changes one could change both.")
+        return found
+
+
+def _timestamps(top: Section) -> Timestamps | None:
+    if "timestamps" not in top:
+        return None
+    with top.section("timestamps") as section:
+        found = Timestamps(
+            url=section.text("url"),
+            roots=section.text("roots"),
+            every=section.duration("every", timedelta(hours=1)),
+        )
+        if not found.url.startswith(("https://", "http://")):
+            section.report("url", "'url' is no http(s) address.")
         return found
 
 

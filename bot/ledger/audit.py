@@ -1,7 +1,7 @@
 """Checks a log from its files alone. The one thing taken on trust is the public key that the auditor was given.
 
 Every finding has a name: `cut_tail`, `replaced_log`, `changed_entry`, `changed_tile`, `missing_file`, `foreign_entry`,
-`broken_chain`, `bad_signature`, `sandbox_log`, `not_ours`, `no_log`.
+`broken_chain`, `bad_signature`, `bad_timestamp`, `sandbox_log`, `not_ours`, `no_log`.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from bot.errors import RecordBroken
 from bot.ledger import note, tree
 from bot.ledger.log import CHECKPOINT, Checkpoint, leaves_of, read_envelope, read_tile
-from bot.ledger.sealer import KEYS, KEYS_TITLE
+from bot.ledger.sealer import KEYS, KEYS_TITLE, anchor_of
 from bot.ledger.shelf import Shelf
+from bot.ledger.stamp import verified
 from bot.ledger.tree import HASH, WIDTH, Tile
 from bot.store.leaves import Signed
 from bot.store.seal import digest, key_id, pre_authentication
@@ -36,10 +39,13 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """`streams`: how many entries each incident and target has. Sound is a log without findings."""
+    """`streams`: how many entries each incident and target has. `timestamps`: those that were verified; the log was as
+    long as the newest of them says by `stamped`. Sound is a log without findings."""
 
     size: int = 0
     anchors: int = 0
+    timestamps: int = 0
+    stamped: datetime | None = None
     streams: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
@@ -70,9 +76,16 @@ class _Chains:
         self.last[signed.stream] = signed.version, digest(signed.body)
 
 
-def audit(shelf: Shelf, key: note.Key, *, anchors: Shelf | None = None, mode: str = "live") -> Report:
-    """Reads the whole log: signatures, hashes, chains, and that every anchored checkpoint is a part of it. Raises
-    Unavailable where the files cannot be reached."""
+def audit(
+    shelf: Shelf,
+    key: note.Key,
+    *,
+    anchors: Shelf | None = None,
+    mode: str = "live",
+    roots: Sequence[x509.Certificate] = (),
+) -> Report:
+    """Reads the whole log: signatures, hashes, chains, and that every anchored checkpoint is a part of it. With the
+    `roots` of a timestamp authority, the anchors' timestamps too. Raises Unavailable where the files cannot be had."""
     report = Report()
     checkpoint = _checkpoint(shelf, key, mode, report)
     if checkpoint is None:
@@ -82,6 +95,8 @@ def audit(shelf: Shelf, key: note.Key, *, anchors: Shelf | None = None, mode: st
     _entries(shelf, checkpoint, key, mode, report)
     if anchors is not None:
         _anchors(shelf, anchors, checkpoint, key, report)
+        if roots:
+            _timestamps(anchors, roots, report)
     return report
 
 
@@ -184,6 +199,17 @@ def _anchored(anchors: Shelf, key: note.Key, report: Report) -> Iterator[tuple[s
             yield path, Checkpoint.parse(note.open_note(data.decode(errors="replace"), key))
         except RecordBroken as error:
             report.found("not_ours", f"{path}: {error}")
+
+
+def _timestamps(anchors: Shelf, roots: Sequence[x509.Certificate], report: Report) -> None:
+    for path in anchors.names("timestamps"):
+        try:
+            at = verified(anchors.read(path) or b"", anchors.read(anchor_of(path)) or b"", roots)
+        except RecordBroken as error:
+            report.found("bad_timestamp", f"{path}: {error}")
+            continue
+        report.timestamps += 1
+        report.stamped = max(at, report.stamped or at)
 
 
 def _record_keys(shelf: Shelf, key: note.Key, report: Report) -> dict[str, Ed25519PublicKey]:

@@ -6,12 +6,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from bot.errors import Conflict, RecordBroken
 from bot.ledger import note
 from bot.ledger.log import CHECKPOINT, Checkpoint, Log
 from bot.ledger.shelf import Shelf
+from bot.ledger.stamp import Authority, verified
 from bot.store import Store
 from bot.store.seal import key_id
 
@@ -31,6 +32,8 @@ class Sealer:
     anchors: Shelf
     replica: str
     retain: timedelta
+    authority: Authority | None = None
+    stamp_every: timedelta = timedelta(hours=1)
 
     def seal(self) -> int:
         """Brings the log up to the record; returns how many entries it gained. 0 where another replica is at it.
@@ -79,6 +82,32 @@ class Sealer:
             until = tx.now() + self.retain
         self.anchors.anchor(anchor_path(size), signed.encode(), until)
 
+    def stamp(self) -> bool:
+        """Has the newest checkpoint stamped, unless that was done, or another one was less than `stamp_every` ago.
+        Raises Unavailable, Rejected: sealing goes on without."""
+        published = self.log.checkpoint()
+        if self.authority is None or published is None or not self._mine():
+            return False
+        newest, last = anchor_path(published.size), max(self.anchors.names("timestamps"), default="")
+        with self.store.reading() as tx:
+            now = tx.now()
+        if last == stamp_path(newest) or (last and self._stamped_at(last, self.authority) + self.stamp_every > now):
+            return False
+        self.anchors.anchor(stamp_path(newest), self.authority.stamp(self._kept(newest)), now + self.retain)
+        return True
+
+    def _stamped_at(self, path: str, authority: Authority) -> datetime:
+        try:
+            return verified(self._kept(path), self._kept(anchor_of(path)), authority.roots)
+        except RecordBroken:  # an audit names it; here it only counts for nothing
+            return datetime.min.replace(tzinfo=UTC)
+
+    def _kept(self, path: str) -> bytes:
+        data = self.anchors.read(path)
+        if data is None:
+            raise RecordBroken(f"{path} is not where the anchors are kept")
+        return data
+
     def _mine(self) -> bool:
         with self.store.transaction() as tx:
             return tx.take_turn("ledger", self.replica, TURN)
@@ -86,6 +115,15 @@ class Sealer:
 
 def anchor_path(size: int) -> str:
     return f"anchors/{size:016d}"
+
+
+def stamp_path(anchor: str) -> str:
+    """Where the timestamp of an anchored checkpoint lies."""
+    return f"timestamps/{anchor.rpartition('/')[2]}"
+
+
+def anchor_of(stamp: str) -> str:
+    return f"anchors/{stamp.rpartition('/')[2]}"
 
 
 def keys_text(keys: Iterable[bytes]) -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bot import wiring
 from bot.adapters.clock import SystemClock
@@ -17,6 +18,7 @@ from bot.config import load
 from bot.domain.events import Acknowledged
 from bot.store import StreamRow
 from tests.cli.conftest import Desk
+from tests.ledger.authority import authority
 
 START = datetime(2026, 1, 5, 10, tzinfo=UTC)
 
@@ -56,7 +58,14 @@ def test_an_auditor_needs_the_files_and_the_key_and_nothing_else(
     audit = ["ledger", "verify", str(out / "log"), "--anchors", str(out / "anchors"), "--key", key]
     assert main([*audit, "--mode", "sandbox", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told == {"size": 7, "anchors": 1, "streams": {"INC-1": 7}, "findings": []}
+    assert told == {
+        "size": 7,
+        "anchors": 1,
+        "streams": {"INC-1": 7},
+        "findings": [],
+        "timestamps": 0,
+        "stamped": None,
+    }
     assert main(["ledger", "check", str(proof), "--key", key]) == 0
     shown = capsys.readouterr().out
     assert "one of the 7 entries of firedoor/acme/sandbox" in shown
@@ -98,6 +107,34 @@ def test_mistakes_are_met_with_what_to_do(
     monkeypatch.chdir(sealed)
     assert main(["ledger", *words]) == code
     assert says in capsys.readouterr().err
+
+
+def test_an_authority_vouches_for_the_date(sealed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with authority() as tsa:
+        settings = yaml.safe_load((sealed / "firedoor.yaml").read_text())
+        settings["ledger"]["timestamps"] = {"url": tsa.url, "roots": "roots.pem"}
+        (sealed / "firedoor.yaml").write_text(yaml.safe_dump(settings))
+        assert main(["ledger", "verify", "--config", str(sealed)]) != 0
+        assert "roots.pem" in capsys.readouterr().err
+        (sealed / "roots.pem").write_bytes(tsa.roots)
+        config = load(sealed)
+        store = wiring.open_store(config, sealed, wiring.read_keys(config, sealed), SystemClock())
+        sealer = wiring.sealer(config, sealed, store, lambda ref: wiring.resolve(ref, sealed), "r-1")
+        assert sealer is not None
+        assert sealer.stamp()
+        store.close()
+    assert main(["ledger", "verify", "--config", str(sealed)]) == 0
+    assert "1 timestamps by an authority" in capsys.readouterr().out
+    key, out = tmp_path / "key", tmp_path / "audit"
+    assert main(["ledger", "key", "--config", str(sealed)]) == 0
+    key.write_text(capsys.readouterr().out)
+    assert main(["ledger", "export", str(out), "--config", str(sealed)]) == 0
+    audit = ["ledger", "verify", str(out / "log"), "--anchors", str(out / "anchors"), "--key", str(key)]
+    audit += ["--mode", "sandbox"]
+    assert main(audit) == 0
+    assert "--roots" in capsys.readouterr().out
+    assert main([*audit, "--roots", str(sealed / "roots.pem")]) == 0
+    assert "1 timestamps by an authority" in capsys.readouterr().out
 
 
 def test_what_is_served_is_sealed_while_it_runs(desk: Desk) -> None:

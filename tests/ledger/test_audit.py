@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -47,7 +48,7 @@ class Books:
         log, shelf, anchors = self.log(), Folder(self.folder / "log"), Folder(self.folder / "anchors")
         return Sealer(store, log, shelf, anchors, replica, timedelta(days=1))
 
-    def audit(self, **options: str) -> Report:
+    def audit(self, **options: Any) -> Report:
         options = {"mode": "sandbox"} | options
         return audit(Folder(self.folder / "log"), self.key, anchors=Folder(self.folder / "anchors"), **options)
 
