@@ -26,6 +26,7 @@ from bot.errors import ConfigError
 from bot.ledger.rounds import Rounds
 from bot.slack.alerts import AlertMessages
 from bot.slack.app import asgi, build_app, socket
+from bot.web.agents import AgentsApi
 from bot.web.app import application
 from bot.web.bundles import Bundles
 from bot.web.doors import Doors
@@ -79,6 +80,7 @@ def serving(bot: Bot) -> Iterator[App]:
             metrics,
             slack=mounted,
             opa=_bundles(bot),
+            instances=AgentsApi(engine, bot.instance_keys, lease=bot.config.settings.agents_api.lease),
             faults=lambda: (*queues.faults(), *faults()),
             troubles=lambda: (*queues.troubles(), *(books.troubles() if books else ())),
         )

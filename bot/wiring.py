@@ -74,6 +74,7 @@ from bot.sandbox.people import SimEndpoint, SimPager
 from bot.slack.blocks import SlackVoice
 from bot.store import Signer, Store
 from bot.web import bundles
+from bot.web.agents import InstanceKeys
 from bot.web.links import AckLinks
 
 TEMPLATES = EXAMPLE / "templates"
@@ -81,13 +82,15 @@ TEMPLATES = EXAMPLE / "templates"
 
 @dataclass(frozen=True, slots=True)
 class Bot:
-    """A wired bot. `links` makes and checks the acknowledge links of its pages."""
+    """A wired bot. `links` makes and checks the acknowledge links of its pages, `instance_keys` the keys of agents'
+    instances."""
 
     config: Config
     folder: Path
     store: Store
     engine: Engine
     links: AckLinks
+    instance_keys: InstanceKeys
     redactor: Redactor
     secret: Callable[[SecretRef], str]  # raises ConfigError for one that is missing
 
@@ -337,6 +340,7 @@ def _bot(
 ) -> Bot:
     link_key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"firedoor acknowledge links").derive(keys.master)
     links = AckLinks(config.settings.public_url, link_key, ports.clock)
+    agents_key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"firedoor agents' instances").derive(keys.master)
     world = World(
         config=config,
         ports=ports,
@@ -350,7 +354,8 @@ def _bot(
         rooms=config.settings.slack is not None and config.settings.slack.channels == "per_incident",
         ack_link=links.url,
     )
-    return Bot(config, folder, store, Engine(store, world, threads=threads), links, redactor, secret)
+    engine = Engine(store, world, threads=threads)
+    return Bot(config, folder, store, engine, links, InstanceKeys(agents_key), redactor, secret)
 
 
 def _templates(folder: Path) -> Path:

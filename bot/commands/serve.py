@@ -52,7 +52,9 @@ def _live(asked: Namespace) -> int:
             # Not `env:A_SECRET: ...`: what follows would be taken for its value and redacted.
             log.warning("%s (%s) is missing: %s %s", where, ref, error.problem, error.hint)
     with serving(bot) as app:
-        server.serve(app, settings.host, port, ready=lambda url: _ready(url, config))
+        server.serve(
+            app, settings.host, port, ready=lambda url: _ready(url, config), ending=bot.engine.switchboard.close
+        )
     return Exit.OK
 
 
@@ -71,7 +73,7 @@ def _sandbox(asked: Namespace) -> int:
             say(embedded.page)
 
         with serving(embedded.bot) as app:
-            server.serve(app, HOST, embedded.port, ready)
+            server.serve(app, HOST, embedded.port, ready, embedded.bot.engine.switchboard.close)
     return Exit.OK
 
 

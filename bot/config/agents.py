@@ -10,6 +10,8 @@ from pathlib import Path
 from bot.config.reading import Problems, Section, file_section, suggestion
 from bot.domain.agent import Agent, AwsIdentity, GithubIdentity, VaultIdentity
 
+ON_LEASE_LOSS = ("shadow", "advisory", "keep")
+
 
 @dataclass(frozen=True, slots=True)
 class Agents:
@@ -112,6 +114,7 @@ def _agent(name: str, section: Section) -> Agent:
         service_accounts=section.texts("service_accounts"),
         labels=_labels(section.section("labels")),
         protected=section.flag("protected"),
+        on_lease_loss=section.text("on_lease_loss", "shadow", choices=ON_LEASE_LOSS),
     )
 
 

@@ -23,7 +23,8 @@ SAFE_VERBS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("contain", "raise_severity", "fill_form", "investigate", "resolve"), (ANYONE,)),
     **dict.fromkeys(("release", "resolve_uncontained", "silence", "lower_severity", "override"), (COMMANDER,)),
     **dict.fromkeys(("false_positive", "merge", "private", "reopen", "recover", "review"), (COMMANDER,)),
-    **dict.fromkeys(("repin", "erase", "break_glass"), (COMMANDER,)),
+    **dict.fromkeys(("repin", "erase", "break_glass", "read_evidence"), (COMMANDER,)),
+    "enroll": (OPERATORS, COMMANDER),
 }
 
 

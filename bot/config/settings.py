@@ -78,6 +78,13 @@ class Intake:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentsApi:
+    """`lease`: how long an instance may act on an order without hearing from us again."""
+
+    lease: timedelta = timedelta(seconds=45)
+
+
+@dataclass(frozen=True, slots=True)
 class Deadlines:
     """From the opening (semantics, Defaults)."""
 
@@ -120,6 +127,7 @@ class Settings:
     bundles: Bundles | None = None
     keys: Keys = Keys()
     intake: Intake = Intake()
+    agents_api: AgentsApi = AgentsApi()
     deadlines: Deadlines = Deadlines()
     ack_ttl: Mapping[Sev, timedelta] = field(default_factory=lambda: dict(ACK_TTL))
     updates: Mapping[Sev, timedelta] = field(default_factory=lambda: dict(UPDATES))
@@ -150,6 +158,7 @@ def load_settings(path: Path, problems: Problems) -> Settings:
             bundles=read_bundles(top),
             keys=_keys(top, mode),
             intake=_intake(top),
+            agents_api=_agents_api(top),
             deadlines=_deadlines(top),
             ack_ttl=_ack_ttl(top),
             updates=_updates(top),
@@ -263,6 +272,14 @@ def _intake(top: Section) -> Intake:
             section.integer("queue", usual.queue, 1, 1_000_000),
             window,
         )
+
+
+def _agents_api(top: Section) -> AgentsApi:
+    with top.section("agents_api") as section:
+        lease = section.duration("lease", AgentsApi().lease) or AgentsApi().lease
+        if not timedelta(seconds=31) <= lease <= timedelta(hours=1):
+            section.report("lease", "'lease' is 31 s to 1 h: a question is held for 30 s.", "45s is usual.")
+        return AgentsApi(lease)
 
 
 def _deadlines(top: Section) -> Deadlines:

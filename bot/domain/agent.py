@@ -74,6 +74,7 @@ class Agent:
     service_accounts: tuple[str, ...] = ()  # Kubernetes, as `system:serviceaccount:<namespace>:<name>`
     labels: tuple[tuple[str, str], ...] = ()
     protected: bool = False
+    on_lease_loss: str = "shadow"  # what its instances fall into when they hear nothing: shadow | advisory | keep
     opas: tuple[str, ...] = ()  # names of OPA connections that decide on its side effects
 
     def actors(self) -> frozenset[str]:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from bot.engine.engine import Engine
-from bot.web import acknowledge, bundles, doors, intake, links
+from bot.web import acknowledge, agents, bundles, doors, enrolment, intake, links
 from bot.web.health import Health
 from bot.web.http import (
     Answer,
@@ -36,15 +36,17 @@ def application(
     metrics: Metrics,
     *,
     slack: App | None = None,
+    instances: agents.AgentsApi | None = None,
     opa: bundles.Bundles | None = None,
     faults: Callable[[], tuple[str, ...]] = tuple,
     troubles: Callable[[], tuple[str, ...]] = tuple,
 ) -> App:
-    """`slack` is mounted at /slack/events where the installation takes Slack over HTTP; `opa` are the bundles that OPA
-    fetches, where it does. `faults` of parts beside the
-    engine make the process unready, `troubles` are only told."""
+    """`instances` is the agents' API; `opa` are the bundles that OPA fetches. `slack` is mounted at /slack/events where
+    the installation takes Slack over HTTP. `faults` of parts beside the engine make the process unready, `troubles` are
+    only told."""
     health = Health(engine, metrics, faults, troubles)
     pages = acknowledge.AckPages(engine, ack_links)
+    enrolling = enrolment.Enrolment(people, instances.keys) if instances else None
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,6 +59,9 @@ def application(
                 await alerts(scope, receive, sent)
             elif slack is not None and path == SLACK:
                 await slack(scope, receive, sent)
+            elif instances is not None and path.startswith(agents.PATH):
+                answer = await _or_turned_away(instances.answer(scope, receive))
+                await answer.send(sent, head=scope["method"] == "HEAD")
             else:
                 answer = await _or_turned_away(_elsewhere(scope, receive))
                 await answer.send(sent, head=scope["method"] == "HEAD")
@@ -73,6 +78,8 @@ def application(
             return await pages.answer(scope, receive)
         if path == doors.PATH or path.startswith(f"{doors.PATH}/"):
             return await people.answer(scope, receive)
+        if enrolling is not None and path.startswith(enrolment.PATH):
+            return await enrolling.answer(scope, receive)
         if opa is not None and path.startswith(bundles.PATH):
             return await opa.answer(scope)
         if path not in ("/healthz", "/readyz", "/metrics"):

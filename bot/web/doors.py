@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from bot.config import SecretRef, resolve
 from bot.config.reading import duration
@@ -36,6 +36,7 @@ from bot.web.http import Answer, Receive, Scope, TurnedAway, as_json, headers_of
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 PATH = "/v1/incidents"
 VIA = "cli"
 LARGEST = 64 * 1024  # bytes of a body
@@ -217,19 +218,25 @@ class Doors:
         """Raises TurnedAway."""
         make = _route(scope["path"])
         only(scope, "POST")
-        token = bearer(scope)
-        given = self._read(await read_body(scope, receive, LARGEST), "" if token else TOTP)
-        person, code = (await self._bearer(given, token), "") if token else (given.word("person"), given.word("code"))
-        job = make(person, given)
-        given.end()
-        if not token:
-            await self._prove(person, code)
+        person, job = await self.speaker(scope, receive, make)
         try:
-            incident = await self._do(job)
+            incident = await self.do(job)
         except Refused as error:
             raise TurnedAway(_STATUS.get(error.code, 409), error.code, str(error)) from None
         log.info("a person spoke", extra={"person": person, "incident": incident.id, "path": scope["path"]})
         return as_json(200, summary(incident))
+
+    async def speaker(self, scope: Scope, receive: Receive, take: Callable[[str, Given], T]) -> tuple[str, T]:
+        """Who speaks, proved, and what `take` made of the fields: those are read first, so that a code is not used up
+        by a slip. Raises TurnedAway."""
+        token = bearer(scope)
+        given = self._read(await read_body(scope, receive, LARGEST), "" if token else TOTP)
+        person, code = (await self._bearer(given, token), "") if token else (given.word("person"), given.word("code"))
+        taken = take(person, given)
+        given.end()
+        if not token:
+            await self._prove(person, code)
+        return person, taken
 
     def _read(self, body: bytes, proof: str) -> Given:
         try:
@@ -240,7 +247,8 @@ class Doors:
             raise _bad("The body is not a JSON object.")
         return Given(values, self.engine.world.redactor.text, proof)
 
-    async def _do(self, job: Callable[[Responder], Any]) -> Any:
+    async def do(self, job: Callable[[Responder], Any]) -> Any:
+        """Written, and what came of it. Raises Refused, TurnedAway."""
         try:
             async with asyncio.timeout(PATIENCE):
                 return await asyncio.wrap_future(self.engine.submit(job))
@@ -278,7 +286,7 @@ class Doors:
         except ConfigError as error:
             log.error("the codes of %s cannot be checked: %s", person, error)
             raise TurnedAway(503, "no_secret", "The bot cannot check this person's codes; its log says why.") from None
-        proof = await self._do(lambda responder: prove(responder, person, codes, code))
+        proof = await self.do(lambda responder: prove(responder, person, codes, code))
         if proof is Proof.GOOD:
             return
         log.warning("a code was not accepted", extra={"person": person, "proof": proof.value})

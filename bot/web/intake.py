@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from bot.config import Config, SecretRef
 from bot.config.reading import Problems
@@ -21,6 +21,7 @@ from bot.domain.alert import Alert, AlertText
 from bot.domain.source import SourceRules
 from bot.engine.engine import Engine
 from bot.engine.intake import Arrival, Delivery, Taken
+from bot.engine.responder import Responder
 from bot.errors import BadAlert, Conflict, RecordBroken, Unavailable
 from bot.sources import read
 from bot.sources.authentication import NotAuthentic, authenticate
@@ -30,6 +31,7 @@ from bot.web.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 PATH = "/v1/alerts/"
 LARGE = 32 * 1024  # bytes; a body over it is read beside the event loop
 PATIENCE = 30.0  # seconds that a sender waits for the commit
@@ -65,12 +67,12 @@ class Answers:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._waiting: dict[Future[Any], asyncio.Future[Taken]] = {}
+        self._waiting: dict[Future[Any], asyncio.Future[Any]] = {}
 
-    async def of(self, engine: Engine, delivery: Delivery, *, urgent: bool) -> Taken:
-        answer: asyncio.Future[Taken] = self.loop.create_future()
+    async def of(self, engine: Engine, work: Callable[[Responder], T], *, urgent: bool) -> T:
+        answer: asyncio.Future[T] = self.loop.create_future()
         # The writer may be done before `submit` returns; it is heard only when this loop runs again.
-        job = engine.writer.submit(delivery, urgent=urgent, done=self.committed)
+        job = engine.writer.submit(work, urgent=urgent, done=self.committed)
         self._waiting[job] = answer
         try:
             async with asyncio.timeout(PATIENCE):

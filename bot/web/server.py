@@ -18,17 +18,24 @@ GRACE = 15  # seconds for answers under way
 BACKLOG = 2048
 
 
-def serve(app: App, host: str, port: int, ready: Callable[[str], object] = str) -> None:
+def serve(
+    app: App,
+    host: str,
+    port: int,
+    ready: Callable[[str], object] = str,
+    ending: Callable[[], object] = bool,
+) -> None:
     """Serves in the main thread until SIGTERM or SIGINT, finishes what is under way, and returns. `ready` is told the
-    URL once it answers. Raises ConfigError where the address is taken."""
-    _Uvicorn(_configured(app), ready).run(sockets=[_bound(host, port)])
+    URL once it answers; `ending` is called when no new requests come, to end those that are held. Raises ConfigError
+    where the address is taken."""
+    _Uvicorn(_configured(app), ready, ending).run(sockets=[_bound(host, port)])
 
 
 class Server:
     """The same in a thread of its own on a free port of 127.0.0.1 (tests, drills, benchmarks)."""
 
-    def __init__(self, app: App) -> None:
-        self._server = _Uvicorn(_configured(app))
+    def __init__(self, app: App, ending: Callable[[], object] = bool) -> None:
+        self._server = _Uvicorn(_configured(app), ending=ending)
         self._thread: threading.Thread | None = None
 
     def start(self) -> str:
@@ -47,9 +54,15 @@ class Server:
 
 
 class _Uvicorn(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[str], object] = str) -> None:
+    def __init__(
+        self, config: uvicorn.Config, ready: Callable[[str], object] = str, ending: Callable[[], object] = bool
+    ) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._ending = ready, ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

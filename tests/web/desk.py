@@ -23,6 +23,7 @@ from bot.engine.engine import Engine
 from bot.ports import Clock
 from bot.sandbox.chat import SimChat
 from bot.sandbox.estate import Estate
+from bot.web.agents import AgentsApi
 from bot.web.app import application
 from bot.web.doors import Doors
 from bot.web.http import App
@@ -50,6 +51,7 @@ class Desk:
     clock: Clock
     runner: asyncio.Runner
     path: Path
+    instances: AgentsApi
     sent: int = 0
 
     def __repr__(self) -> str:
@@ -169,5 +171,6 @@ def make_desk(
     metrics = Metrics(engine)
     known = source_secrets(config, secret_of) if secrets is None else secrets
     taking = Intake(engine, known, metrics, monotonic=lambda: clock.now().timestamp())
-    app = application(engine, taking, Doors(engine, secret_of), bot.links, metrics)
-    return Desk(bot, engine, taking, metrics, bot.links, app, clock, asyncio.Runner(), path)
+    instances = AgentsApi(engine, bot.instance_keys, monotonic=lambda: clock.now().timestamp())
+    app = application(engine, taking, Doors(engine, secret_of), bot.links, metrics, instances=instances)
+    return Desk(bot, engine, taking, metrics, bot.links, app, clock, asyncio.Runner(), path, instances)
