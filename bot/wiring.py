@@ -33,6 +33,7 @@ from bot.adapters.evidence import BucketEvidence, FolderEvidence
 from bot.adapters.gateway import HttpGateway
 from bot.adapters.github import AppKey, HttpGithub
 from bot.adapters.http import HttpEndpoint
+from bot.adapters.kubernetes import Configure, KubernetesCluster, by_kubeconfig, by_token, in_cluster
 from bot.adapters.mail import SmtpPager
 from bot.adapters.opa import HttpOpa
 from bot.adapters.slack import SlackChat, SlackPager
@@ -45,6 +46,7 @@ from bot.config.connections import (
     GatewayConnection,
     GithubConnection,
     HttpConnection,
+    KubernetesConnection,
     OpaConnection,
     SmtpConnection,
     VaultAudit,
@@ -63,9 +65,9 @@ from bot.errors import ConfigError
 from bot.ledger.log import Log
 from bot.ledger.sealer import Sealer
 from bot.ledger.shelf import Bucket, Folder, Shelf
+from bot.ledger.stamp import Authority, read_roots
 from bot.ports import AwsAccount, Chat, Clock, Cluster, Endpoint, Evidence, Gateway, Github, Opa, Pager, Ports, Vault
 from bot.ports.evidence import AuditLog
-from bot.ledger.stamp import Authority, read_roots
 from bot.sandbox.aws import SimEvidence
 from bot.sandbox.chat import SimChat
 from bot.sandbox.clock import SimClock
@@ -229,6 +231,7 @@ def estate_ports(config: Config, clock: Clock, estate: Estate, chat: Chat, salt:
         directory=config.agents,
         vaults=estate.vaults,
         aws={name: aws.account() for name, aws in estate.aws.items()},
+        clusters=estate.clusters,
         gateways=estate.gateways,
         opas=estate.opas,
         endpoints=estate.endpoints,
@@ -244,6 +247,7 @@ def live_ports(config: Config, folder: Path, clock: Clock, salt: bytes, secret: 
     """The real clients. Nothing is called yet; secrets are read when a call needs them."""
     vaults: dict[str, Vault] = {}
     aws: dict[str, AwsAccount] = {}
+    clusters: dict[str, Cluster] = {}
     gateways: dict[str, Gateway] = {}
     opas: dict[str, tuple[Opa, ...]] = {}
     endpoints: dict[str, Endpoint] = {}
@@ -256,6 +260,8 @@ def live_ports(config: Config, folder: Path, clock: Clock, salt: bytes, secret: 
                 vaults[name] = _vault(name, made, secret)
             case AwsConnection():
                 aws[name] = _aws(name, made, secret)
+            case KubernetesConnection():
+                clusters[name] = cluster(name, made, folder, secret)
             case GatewayConnection():
                 gateways[name] = HttpGateway(
                     name,
@@ -284,6 +290,7 @@ def live_ports(config: Config, folder: Path, clock: Clock, salt: bytes, secret: 
         directory=config.agents,
         vaults=vaults,
         aws=aws,
+        clusters=clusters,
         gateways=gateways,
         opas=opas,
         endpoints=endpoints,
@@ -374,6 +381,18 @@ def _vault(name: str, made: VaultConnection, secret: Callable[[SecretRef], str])
         read_timeout=made.read_timeout,
         verify=made.verify or True,
     )
+
+
+def cluster(
+    name: str, made: KubernetesConnection, folder: Path, secret: Callable[[SecretRef], str]
+) -> KubernetesCluster:
+    way: Configure = in_cluster
+    if made.kubeconfig:
+        way = by_kubeconfig(str(_under(folder, made.kubeconfig)), made.context)
+    elif made.url:
+        token = made.token
+        way = by_token(made.url, (lambda: secret(token)) if token else str, made.ca)
+    return KubernetesCluster(way, system=name, connect_timeout=made.connect_timeout, read_timeout=made.read_timeout)
 
 
 def _aws(name: str, made: AwsConnection, secret: Callable[[SecretRef], str]) -> AwsAccount:

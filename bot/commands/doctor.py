@@ -17,7 +17,10 @@ def doctor(asked: Namespace) -> int:
     # Here: these bring every client library, which no other command should wait for.
     from bot import wiring
     from bot.adapters.clock import SystemClock
-    from bot.doctor import State, aws, examine, slack, systems, vault
+    from bot.adapters.kubernetes import KubernetesCluster
+    from bot.commands.policy import kubernetes_roles
+    from bot.config.connections import KubernetesConnection
+    from bot.doctor import State, aws, examine, kubernetes, slack, systems, vault
     from bot.domain.redaction import Redactor
     from bot.store import Store
 
@@ -26,6 +29,9 @@ def doctor(asked: Namespace) -> int:
 
     def store() -> Store:
         return wiring.open_store(config, asked.config, wiring.read_keys(config, asked.config), clock, read_only=True)
+
+    def cluster(name: str, made: KubernetesConnection) -> KubernetesCluster:
+        return wiring.cluster(name, made, asked.config, secret)
 
     found = []
     for finding in examine(
@@ -38,6 +44,7 @@ def doctor(asked: Namespace) -> int:
             ),
             *slack.checks(config, secret, clock.now),
             *vault.checks(config, secret),
+            *kubernetes.checks(config, cluster, kubernetes_roles(config)),
             *aws.checks(config, secret, clock.now, write=asked.write),
         ]
     ):
@@ -65,9 +72,9 @@ COMMANDS = (
     Command(
         "doctor",
         "ask every configured system whether it is ready",
-        "Asks Slack (tokens, scopes, channels, people), the store, Vault, AWS, gateways, mail, webhooks, queues\n"
-        "and the evidence bucket whether they are as the configuration says, and compares clocks. Each line is\n"
-        "ok, WARN, FAIL or unverified, with what to do; a FAIL makes the exit code 1. It changes nothing, and\n"
+        "Asks Slack (tokens, scopes, channels, people), the store, Vault, AWS, Kubernetes, gateways, mail, webhooks,\n"
+        "queues and the evidence bucket whether they are as the configuration says, and compares clocks. Each line\n"
+        "is ok, WARN, FAIL or unverified, with what to do; a FAIL makes the exit code 1. It changes nothing, and\n"
         "sends no page.",
         "firedoor doctor --config /etc/firedoor",
         doctor,

@@ -9,7 +9,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from bot.actions import registry
+import yaml
+
+from bot.actions import k8s, registry
+from bot.commands import rbac
 from bot.commands.command import Command, Exit, with_config, with_json
 from bot.commands.terminal import as_json, heading
 from bot.config import Config, load
@@ -24,9 +27,9 @@ _PATH = re.compile(r'path "([^"]+)" (\{.*\})')
 
 def show_policy(asked: Namespace) -> int:
     config = load(asked.config)
-    iam, vault = aws_policies(config), vault_policies(config)
+    iam, vault, kubernetes = aws_policies(config), vault_policies(config), kubernetes_roles(config)
     if asked.json:
-        as_json({"aws": iam, "vault": vault})
+        as_json({"aws": iam, "vault": vault, "kubernetes": kubernetes})
         return Exit.OK
     for connection, document in iam.items():
         heading(f"AWS connection {connection}")
@@ -34,6 +37,9 @@ def show_policy(asked: Namespace) -> int:
     for connection, lines in vault.items():
         heading(f"Vault connection {connection}")
         print("\n".join(lines))
+    for connection, manifests in kubernetes.items():
+        heading(f"Kubernetes connection {connection}")
+        print(yaml.safe_dump_all(manifests, sort_keys=False), end="")
     return Exit.OK
 
 
@@ -77,6 +83,19 @@ def merged(lines: Iterable[str]) -> list[str]:
         f'path "{path}" {{ capabilities=[{",".join(f"{chr(34)}{one}{chr(34)}" for one in sorted(may))}] }}'
         for path, may in sorted(allowed.items())
     ]
+
+
+def kubernetes_roles(config: Config) -> dict[str, list[dict[str, Any]]]:
+    """Connection -> manifests of Roles."""
+    agents = [*config.agents.agents.values()]
+    usual = sorted({known.connection for agent in agents if (known := k8s.identity({}, agent))})
+    wanted: dict[str, set[str]] = defaultdict(set)
+    for call in _calls(config):
+        for connection in _named(call) or usual:
+            wanted[connection] |= set(_permissions(call, "kubernetes"))
+    return {
+        connection: rbac.roles(needed, agents, connection) for connection, needed in sorted(wanted.items()) if needed
+    }
 
 
 def _calls(config: Config) -> Iterator[Call]:
@@ -182,8 +201,9 @@ def _arguments(parser: ArgumentParser) -> None:
 COMMANDS = (
     Command(
         "actions policy",
-        "print the AWS and Vault policies that the playbooks in use need",
-        "Prints the IAM policy of each AWS connection and the Vault policy of each Vault connection: the least that "
+        "print the AWS, Vault and Kubernetes policies that the playbooks in use need",
+        "Prints the IAM policy of each AWS connection, the Vault policy of each Vault connection, and for each "
+        "Kubernetes connection a Role in every namespace that agents live in: the least that "
         "the actions of all playbooks need, on the resources that agents.yaml names. What reads alerts (SQS), what "
         "assumes the bot's role and what `firedoor doctor` asks Vault is no action, and comes on top.",
         "firedoor actions policy",

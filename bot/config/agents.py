@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bot.config.reading import Problems, Section, file_section, suggestion
-from bot.domain.agent import Agent, AwsIdentity, GithubIdentity, VaultIdentity
+from bot.domain.agent import Agent, AwsIdentity, GithubIdentity, KubernetesIdentity, VaultIdentity
 
 ON_LEASE_LOSS = ("shadow", "advisory", "keep")
 
@@ -56,6 +56,11 @@ class Agents:
                 if any(aws.instance_tags or aws.instance_profiles for aws in owned):
                     return 0  # how many those are, only AWS knows
                 return len({instance for aws in owned for instance in aws.instances})
+            case "k8s-account":
+                return len({each for agent in self.agents.values() for each in agent.service_accounts})
+            case "k8s-workload":
+                found = (agent.kubernetes for agent in self.agents.values())
+                return len({each for one in found if one for each in one.workloads})
             case "github-installation":
                 return len({one.installation for one in self._on_github() if one.installation})
             case "github-workflow":
@@ -107,6 +112,7 @@ def _agent(name: str, section: Section) -> Agent:
         team=section.text("team", ""),
         gateways=section.texts("gateways"),
         opas=section.texts("opas"),
+        kubernetes=_kubernetes(section.section("kubernetes")) if "kubernetes" in section else None,
         vault=_vault(section.section("vault")) if "vault" in section else None,
         aws=_aws(section.section("aws")) if "aws" in section else None,
         github=_github(section.section("github")) if "github" in section else None,
@@ -116,6 +122,27 @@ def _agent(name: str, section: Section) -> Agent:
         protected=section.flag("protected"),
         on_lease_loss=section.text("on_lease_loss", "shadow", choices=ON_LEASE_LOSS),
     )
+
+
+def _kubernetes(section: Section) -> KubernetesIdentity:
+    with section:
+        namespaces, workloads = section.texts("namespaces"), section.texts("workloads")
+        for workload in workloads:
+            if not re.fullmatch(r"[a-z0-9.-]+/(Deployment|StatefulSet|ReplicaSet|CronJob|Job)/[a-z0-9.-]+", workload):
+                section.report(
+                    "workloads",
+                    f"{workload!r} is no workload that can be stopped.",
+                    "Write it like agents/Deployment/agent-7; StatefulSet, ReplicaSet, CronJob and Job do as well.",
+                )
+        for namespace in sorted({*namespaces, *(each.partition("/")[0] for each in workloads)}):
+            if namespace.startswith("kube-"):
+                section.report("namespaces", f"{namespace!r} belongs to the cluster itself, and is never touched.")
+        return KubernetesIdentity(
+            connection=section.text("connection", "kubernetes"),
+            namespaces=namespaces,
+            workloads=workloads,
+            pod_labels=_labels(section.section("pod_labels")),
+        )
 
 
 def _labels(section: Section) -> tuple[tuple[str, str], ...]:

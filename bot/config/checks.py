@@ -12,6 +12,7 @@ from bot.config.connections import (
     GatewayConnection,
     GithubConnection,
     HttpConnection,
+    KubernetesConnection,
     OpaConnection,
     SmtpConnection,
     VaultConnection,
@@ -319,10 +320,16 @@ def _call(config: Config, actions: Actions, where: str, call: Call) -> Iterator[
     argument = call.arguments.get("connection")
     if argument is not None and isinstance(argument.value, Literal):
         yield from _connection(config, str(argument.value.value), HttpConnection, where)
-    systems: dict[str, type[Connection]] = {"aws": AwsConnection, "vault": VaultConnection, "github": GithubConnection}
+    systems: dict[str, type[Connection]] = {
+        "aws": AwsConnection,
+        "vault": VaultConnection,
+        "kubernetes": KubernetesConnection,
+        "github": GithubConnection,
+    }
     for system, kind in systems.items():
         configured = any(isinstance(each, kind) for each in config.settings.connections.values())
-        if action.permissions.get(system) and call.uses.startswith(f"{system}.") and not configured:
+        own = call.uses.startswith("k8s." if system == "kubernetes" else f"{system}.")
+        if action.permissions.get(system) and own and not configured:
             yield Problem(where, f"{call.uses!r} needs {system}, and no connection of that kind is configured.")
 
 

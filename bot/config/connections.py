@@ -114,9 +114,25 @@ class WebhookConnection:
     timeout: float = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class KubernetesConnection:
+    """An API server by `url` and `token`, or by a kubeconfig file, or the cluster that the bot itself runs in. `ca` is
+    a file, '' the system's own."""
+
+    url: str = ""
+    token: SecretRef | None = None
+    ca: str = ""
+    kubeconfig: str = ""
+    context: str = ""
+    in_cluster: bool = False
+    connect_timeout: float = 3.0
+    read_timeout: float = 10.0
+
+
 Connection = (
     VaultConnection
     | AwsConnection
+    | KubernetesConnection
     | GatewayConnection
     | GithubConnection
     | OpaConnection
@@ -170,6 +186,13 @@ def _kubernetes(section: Section) -> KubernetesConnection:
         connect_timeout=_timeout(section, "connect_timeout", 3),
         read_timeout=_timeout(section, "read_timeout", 10),
     )
+    if [bool(found.url), bool(found.kubeconfig), found.in_cluster].count(True) != 1:
+        section.report("", "a kubernetes connection needs one of 'url', 'kubeconfig' and 'in_cluster'.")
+    if bool(found.url) != bool(found.token):
+        section.report("token", "'url' and 'token' belong together.", "A kubeconfig brings its own credential.")
+    if found.url.startswith("http://") and urlsplit(found.url).hostname not in ("127.0.0.1", "localhost", "::1"):
+        section.report("url", "'url' gets the bot's token: it is https, or on this machine.")
+    return found
 
 
 def _aws(section: Section) -> AwsConnection:
@@ -253,6 +276,7 @@ _READERS: Mapping[str, Callable[[Section], Connection]] = {
     "http": _http,
     "smtp": _smtp,
     "webhook": _webhook,
+    "kubernetes": _kubernetes,
 }
 KINDS = tuple(_READERS)
 

@@ -46,6 +46,16 @@ class AwsIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class KubernetesIdentity:
+    """Where one cluster runs the agent. Its service accounts stand with the agent: alerts name it by them."""
+
+    connection: str = "kubernetes"
+    namespaces: tuple[str, ...] = ()  # where its pods are; those of its accounts and workloads, where left out
+    workloads: tuple[str, ...] = ()  # namespace/Kind/name, e.g. agents/Deployment/agent-7
+    pod_labels: tuple[tuple[str, str], ...] = ()  # a pod there with all of these is its own
+
+
+@dataclass(frozen=True, slots=True)
 class GithubIdentity:
     """Where GitHub knows the agent. A repository is `owner/name`."""
 
@@ -76,6 +86,7 @@ class Agent:
     protected: bool = False
     on_lease_loss: str = "shadow"  # what its instances fall into when they hear nothing: shadow | advisory | keep
     opas: tuple[str, ...] = ()  # names of OPA connections that decide on its side effects
+    kubernetes: KubernetesIdentity | None = None
 
     def actors(self) -> frozenset[str]:
         """Every identifier an alert may name this agent by."""

@@ -26,6 +26,7 @@ AGENT: Mapping[str, Shape] = {
         ("connection", "namespace", "entity_id", "lease_prefixes", "approles", "token_accessors", "mode_path")
     ),
     "aws": dict.fromkeys(("connection", "account", "region", "roles", "users", "access_keys", "mode_parameter")),
+    "kubernetes": dict.fromkeys(("connection", "namespaces", "workloads", "pod_labels")),
 }
 INCIDENT: Mapping[str, Shape] = dict.fromkeys(("id", "severity", "type", "status", "opened_at"))
 
@@ -66,9 +67,9 @@ def alert_names(alert: Alert, text: AlertText | None = None) -> dict[str, Any]:
 
 
 def agent_names(agent: Agent) -> dict[str, Any]:
-    """`agent` in expressions; `vault` and `aws` are null where the agent has none. Leave the name out for an unknown
-    agent, so that using it is an error."""
-    vault, aws = agent.vault, agent.aws
+    """`agent` in expressions; `vault`, `aws` and `kubernetes` are null where the agent has none. Leave the name out for
+    an unknown agent, so that using it is an error."""
+    vault, aws, kubernetes = agent.vault, agent.aws, agent.kubernetes
     return {
         "id": agent.id,
         "name": agent.name,
@@ -95,6 +96,13 @@ def agent_names(agent: Agent) -> dict[str, Any]:
             "users": list(aws.users),
             "access_keys": list(aws.access_keys),
             "mode_parameter": aws.mode_parameter,
+        },
+        "kubernetes": kubernetes
+        and {
+            "connection": kubernetes.connection,
+            "namespaces": list(kubernetes.namespaces),
+            "workloads": list(kubernetes.workloads),
+            "pod_labels": dict(kubernetes.pod_labels),
         },
     }
 

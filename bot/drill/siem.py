@@ -85,6 +85,7 @@ def faults_of(estate: Estate, system: str) -> Faults:
     known: dict[str, Faults] = {name: vault.faults for name, vault in estate.vaults.items()}
     known |= {name: aws.faults for name, aws in estate.aws.items()}
     known |= {name: github.faults for name, github in estate.githubs.items()}
+    known |= {name: cluster.faults for name, cluster in estate.clusters.items()}
     known |= {name: gateway.faults for name, gateway in estate.gateways.items()}
     if system not in known:
         raise ConfigError(system, "no system of this name can fail here.", f"There is: {', '.join(known)}.")

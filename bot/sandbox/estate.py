@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from bot.domain.agent import Agent, GithubIdentity
+from bot.domain.agent import Agent, GithubIdentity, KubernetesIdentity
 from bot.errors import Rejected
 from bot.ports import Clock, Environment, Pager
 from bot.sandbox.agents import LyingAgent, Rogue, SimGateway
 from bot.sandbox.aws import Session, SimAws, SimEvidence
 from bot.sandbox.faults import Faults
 from bot.sandbox.github import SimGithub
+from bot.sandbox.kubernetes import SimCluster
 from bot.sandbox.opa import SimOpa
 from bot.sandbox.people import SimEndpoint
 from bot.sandbox.vault import SimVault
@@ -29,14 +30,16 @@ class Estate:
     clock: Clock
     vaults: dict[str, SimVault] = field(default_factory=dict)
     aws: dict[str, SimAws] = field(default_factory=dict)
+    clusters: dict[str, SimCluster] = field(default_factory=dict)
+    githubs: dict[str, SimGithub] = field(default_factory=dict)
     gateways: dict[str, SimGateway] = field(default_factory=dict)
     opas: dict[str, tuple[SimOpa, ...]] = field(default_factory=dict)
-    githubs: dict[str, SimGithub] = field(default_factory=dict)
     endpoints: dict[str, SimEndpoint] = field(default_factory=dict)
     pagers: dict[str, Pager] = field(default_factory=dict)
     evidence: SimEvidence | None = None
     tokens: dict[str, str] = field(default_factory=dict)  # agent -> accessor of its Vault token
     sessions: dict[str, Session] = field(default_factory=dict)  # agent -> its live AWS session
+    account_tokens: dict[str, list[str]] = field(default_factory=dict)  # agent -> its Kubernetes tokens
 
     def enrol(self, agent: Agent) -> None:
         """Gives an agent everything agents.yaml says it holds: two instances behind its gateways, Vault leases, an AWS
@@ -53,19 +56,8 @@ class Estate:
             self._enrol_aws(agent)
         if agent.github:
             self._enrol_github(agent, agent.github)
-
-    def _enrol_github(self, agent: Agent, identity: GithubIdentity) -> None:
-        """A run of each of its workflows is under way; any branch deploys to its environments."""
-        for name in filter(None, (identity.connection, identity.app)):
-            self.githubs.setdefault(name, SimGithub(self.clock, system=name))
-        github = self.githubs[identity.connection]
-        if identity.app:
-            self.githubs[identity.app].add_installation(identity.installation, app=agent.id)
-        for repository, file in (each.split(":", 1) for each in identity.workflows):
-            github.add_workflow(repository, file)
-            github.start(repository, file, identity.login or agent.id)
-        for repository, name in (each.split(":", 1) for each in identity.environments):
-            github.add_environment(repository, Environment(name))
+        if agent.kubernetes:
+            self._enrol_kubernetes(agent, agent.kubernetes)
 
     def _enrol_vault(self, agent: Agent) -> None:
         identity = agent.vault
@@ -116,6 +108,32 @@ class Estate:
         session = [self.sessions[agent.id]] if agent.id in self.sessions else []
         return Rogue(agent.id, self.aws[agent.aws.connection], [*agent.aws.access_keys, *session])
 
+    def _enrol_github(self, agent: Agent, identity: GithubIdentity) -> None:
+        """A run of each of its workflows is under way; any branch deploys to its environments."""
+        for name in filter(None, (identity.connection, identity.app)):
+            self.githubs.setdefault(name, SimGithub(self.clock, system=name))
+        github = self.githubs[identity.connection]
+        if identity.app:
+            self.githubs[identity.app].add_installation(identity.installation, app=agent.id)
+        for repository, file in (each.split(":", 1) for each in identity.workflows):
+            github.add_workflow(repository, file)
+            github.start(repository, file, identity.login or agent.id)
+        for repository, name in (each.split(":", 1) for each in identity.environments):
+            github.add_environment(repository, Environment(name))
+
+    def _enrol_kubernetes(self, agent: Agent, identity: KubernetesIdentity) -> None:
+        cluster = self.clusters.setdefault(identity.connection, SimCluster(self.clock, system=identity.connection))
+        accounts = [tuple(user.split(":")[2:4]) for user in agent.service_accounts]
+        for namespace, name in accounts:
+            cluster.add_account(namespace, name)
+            self.account_tokens.setdefault(agent.id, []).append(cluster.issue(namespace, name, hours=8))
+        for namespace, kind, name in (each.split("/") for each in identity.workloads):
+            account = next((account for where, account in accounts if where == namespace), "default")
+            labels = dict(identity.pod_labels) | {"workload": name}
+            cluster.add_workload(kind, namespace, name, account=account, labels=labels)
+            for pod in cluster.running(namespace, account):
+                cluster.output[namespace, pod, "agent", False] = f"{agent.id} started\n"
+
     def alive(self, agent: Agent) -> list[str]:
         """What the agent could still do right now, by trying it."""
         found: list[str] = []
@@ -136,6 +154,8 @@ class Estate:
             found += [f"key {key}" for key in agent.aws.access_keys if aws.attempt(key, "s3:GetObject")]
         if agent.github:
             found += self._alive_at(agent.github)
+        if agent.kubernetes:
+            found += self._alive_in(self.clusters[agent.kubernetes.connection], agent)
         return found
 
     def _alive_at(self, identity: GithubIdentity) -> Iterator[str]:
@@ -150,3 +170,11 @@ class Estate:
         for repository, name in (each.split(":", 1) for each in identity.environments):
             if github.may_deploy(repository, name, "main"):
                 yield f"deployments to {name} of {repository}"
+
+    def _alive_in(self, cluster: SimCluster, agent: Agent) -> Iterator[str]:
+        for user in filter(None, map(cluster.user_of, self.account_tokens.get(agent.id, ()))):
+            yield f"token of {user}"
+        for namespace, name in (user.split(":")[2:4] for user in agent.service_accounts):
+            for pod in cluster.running(namespace, name):
+                if cluster.reaches_out(namespace, pod):
+                    yield f"pod {namespace}/{pod} on the network"

@@ -80,7 +80,28 @@ SLACK = """
     slack: {channels: [C0123456789], apps: [A0123456789]}
     map: {rule: text}
 """
-THEIRS = ("'headers'", "'map'", "'patterns'", "'severity'", "'labels'", "'instance_tags'", "the verb table")
+CLUSTER = """
+  kubernetes: {kind: kubernetes, in_cluster: true}
+"""
+POD = """
+    kubernetes: {namespaces: [agents]}
+"""
+# What the shipped files leave out, and where it goes, so that its reader runs.
+MORE = {
+    "sources": ("\nsources:\n", SLACK),
+    "settings": ("\nconnections:\n", CLUSTER),
+    "agents": ("\n  agent-7:\n", POD),
+}
+THEIRS = (
+    "'headers'",
+    "'pod_labels'",
+    "'map'",
+    "'patterns'",
+    "'severity'",
+    "'labels'",
+    "'instance_tags'",
+    "the verb table",
+)
 FILES: dict[str, Callable[[Path, Problems], object]] = {
     "settings": load_settings,
     "sources": load_sources,
@@ -123,9 +144,11 @@ def asked_keys(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict
     recording("section", lambda *_: "none")
     recording("entries", lambda *_, **__: "none")
     path = EXAMPLE / ("firedoor.yaml" if page == "settings" else f"{page}.yaml")
-    if page == "sources":
-        path = folder / path.name
-        path.write_text((EXAMPLE / path.name).read_text().replace("\nsources:\n", f"\nsources:{SLACK}", 1))
+    if page in MORE:
+        path, (where, more) = folder / path.name, MORE[page]
+        text = (EXAMPLE / path.name).read_text()
+        assert where in text
+        path.write_text(text.replace(where, where.removesuffix("\n") + more, 1))
     problems = Problems()
     FILES[page](path, problems)
     problems.raise_any()
