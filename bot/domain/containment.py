@@ -39,7 +39,7 @@ from bot.domain.events import (
     Verb,
     Verified,
 )
-from bot.domain.outcome import Done, Failed, Grade, Outcome, Skipped, Unknown
+from bot.domain.outcome import Done, Failed, Grade, Outcome, Skipped, Unknown, alive_until
 from bot.domain.playbook import Retry
 from bot.errors import Refused
 
@@ -259,19 +259,9 @@ def _watched(control: Control, outcome: Outcome, at: datetime) -> Control:
     done = isinstance(outcome, Done) and not outcome.nothing_held
     if done or _perhaps(outcome):
         grade = outcome.grade if isinstance(outcome, Done) else Grade.UNVERIFIED
-        spread = _spread(outcome) or at
+        spread = (alive_until(outcome.evidence) if isinstance(outcome, Done) else None) or at
         control = replace(control, applied_at=at, spread_at=max(spread, at), grade=grade, looked=0, unread=0)
     return replace(control, check_at=_next_check(control, at))
-
-
-def _spread(outcome: Outcome) -> datetime | None:
-    """By the actions' convention `alive_until`: an old credential may pass until then."""
-    value = outcome.evidence.get("alive_until") if isinstance(outcome, Done) else None
-    try:
-        found = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    return found if found and found.tzinfo else None
 
 
 def _next_check(control: Control, at: datetime) -> datetime | None:

@@ -68,3 +68,13 @@ class Unknown:
 
 
 Outcome = Done | Pending | Skipped | Failed | Unknown
+
+
+def alive_until(evidence: Mapping[str, Any]) -> datetime | None:
+    """By the actions' convention: an ISO time in the evidence, until which an old credential may pass."""
+    value = evidence.get("alive_until")
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return found if found and found.tzinfo else None

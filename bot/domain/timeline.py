@@ -43,6 +43,8 @@ from bot.domain.events import (
     AlertsCounted,
     ApprovalGiven,
     ApprovalRefused,
+    ApprovalsAudited,
+    AuditAsked,
     ChannelFailed,
     ChannelOpened,
     DeadlinePassed,
@@ -51,6 +53,7 @@ from bot.domain.events import (
     Erased,
     Escalated,
     Event,
+    EvidenceRead,
     FormSubmitted,
     HoldPlaced,
     HoldReleased,
@@ -91,10 +94,11 @@ from bot.domain.events import (
     Verb,
     Verified,
 )
-from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown
+from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown, alive_until
 from bot.domain.record import Entry
 from bot.domain.wording import (
     aftermath_text,
+    audit_text,
     clock,
     evidence_text,
     listed,
@@ -161,6 +165,8 @@ class _Known:
     deferred: set[str] = field(default_factory=set)
     away: dict[tuple[str, str], int] = field(default_factory=dict)  # unanswered tries of a call, in a row
     waited: dict[tuple[str, str], str] = field(default_factory=dict)  # what a call under way last said
+    seen: dict[tuple[str, str], Grade] = field(default_factory=dict)  # by call: at which grade it was seen to stand
+    spread: dict[tuple[str, str], datetime] = field(default_factory=dict)  # until when a cut takes to hold everywhere
     acked_by: str = ""
     severity: Sev | None = None
     contained: bool = False
@@ -242,7 +248,7 @@ def _event(entry: Entry, known: _Known) -> Iterator[Told]:
         case ActionSettled():
             yield from _settled(event, entry.at, known)
         case Verified():
-            yield from _looked_at(event, known)
+            yield from _looked_at(event, entry.at, known)
         case PageSent():
             yield _page_sent(event, known)
         case PageFailed(decision=decision, person=person, way=way, why=why):
@@ -302,6 +308,15 @@ def _event(entry: Entry, known: _Known) -> Iterator[Told]:
         case DocumentDrafted(kind=kind, missing=missing):
             open_parts = f"; {len(missing)} part{'s' if len(missing) > 1 else ''} left to people" if missing else ""
             yield _say("document", "info", f"The {kind} was drafted{open_parts}.")
+        case AuditAsked(by=by):
+            yield _say("document", "info", f"{by} asked for an approval audit.", by)
+        case ApprovalsAudited(bypassed=bypassed, misapplied=misapplied, why=why):
+            weight = "bad" if bypassed or misapplied or why else "good"
+            yield _say("document", weight, f"Approval path: {audit_text(event)}.")
+        case EvidenceRead(by=by, purpose=purpose, sha256=digests):
+            did = "carried evidence out of the store" if purpose == "export" else "read evidence"
+            about = f": {', '.join(one[:12] for one in digests[:5])}" if digests else ""
+            yield _say("record", "info", f"{by} {did}{about}.", by)
         case Linked(incident=other):
             yield _say("record", "info", f"Linked with {other}.")
         case Erased(by=by):
@@ -411,6 +426,8 @@ def _settled(event: ActionSettled, at: datetime, known: _Known) -> Iterator[Told
     subject, system = known.subject(*call), known.system(*call)
     held = event.step in known.held
     tries, waited = known.away.pop(call, 0), known.waited.pop(call, "")
+    if isinstance(event.outcome, Done) and (spread := alive_until(event.outcome.evidence)):
+        known.spread[call] = spread
     weight, said = _outcome(event.outcome, held, event.verb)
     match event.outcome:
         case Pending(unavailable=True, why=why):
@@ -435,9 +452,12 @@ def _settled(event: ActionSettled, at: datetime, known: _Known) -> Iterator[Told
     yield _say("containment" if held else "step", weight, f"{subject}: {said}.")
 
 
-def _looked_at(event: Verified, known: _Known) -> Iterator[Told]:
+def _looked_at(event: Verified, at: datetime, known: _Known) -> Iterator[Told]:
     """What a second look found."""
-    subject = known.subject(event.step, event.call)
+    call = (event.step, event.call)
+    subject = known.subject(*call)
+    if event.standing is not Standing.STANDS:
+        known.seen.pop(call, None)
     match event.standing:
         case Standing.LOST:
             why = event.why or "somebody took it away"
@@ -446,9 +466,15 @@ def _looked_at(event: Verified, known: _Known) -> Iterator[Told]:
             said = f"{subject}: it cannot be looked at any more whether it stands{_because(event.why)}."
             yield _say("containment", "bad", said)
         case Standing.STANDS:
-            read = evidence_text(event.evidence)
-            said = f"{subject}: looked at again and still in force, {event.grade.label}" + (f": {read}" if read else "")
-            yield _say("containment", "good", f"{said}.")
+            spread = known.spread.get(call)
+            over = spread is not None and at >= spread
+            if over:
+                del known.spread[call]
+            if over or known.seen.get(call) != event.grade:  # said once; that it stands on has its lines in the report
+                known.seen[call] = event.grade
+                word = f"looked at again and still in force, {event.grade.label}"
+                until = "; the time that the system takes until it holds everywhere is over" if over else ""
+                yield _say("containment", "good", f"{subject}: {word}{until}.")
     if event.after:
         weight: Weight = "bad" if event.after.alive else "info" if event.after.why else "good"
         yield _say("containment", weight, f"{subject}: {aftermath_text(event.after)}.")
@@ -533,6 +559,8 @@ def _passed(entry: Entry, event: DeadlinePassed, known: _Known) -> Iterator[Told
         case "task":
             yield _say("deadline", "bad", f"Task {rest} was due at {clock(event.due)} and is not done.{noted}")
             return
+        case "unproved":
+            text = f"{rest} was not proved by {clock(event.due)}: the steps that wait for that run now."
         case "run":
             text = "The playbook's time is over: what had not begun was cancelled."
         case _:

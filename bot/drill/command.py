@@ -45,10 +45,7 @@ def drill(scenario: Path | None, out: Path, config: Path | None, say: Say, wire:
         engine = rehearsal.engine
         incident = rehearsal.run(_teller(say, script, _reader(rehearsal)))
         verified = engine.store.verify(incident.id)
-        agent = rehearsal.config.agents.agents[script.agent]
-        result = score(
-            incident, rehearsal.entries(), engine.replay(incident.id), rehearsal.estate.alive(agent), verified
-        )
+        result = score(incident, rehearsal.entries(), engine.replay(incident.id), rehearsal.alive(), verified)
         _write(out, rehearsal, incident, result, script)
     _print_score(result, out, say)
     return 0 if result.passed else 1

@@ -19,12 +19,14 @@ from bot.domain.incident import Incident
 from bot.domain.record import Entry
 from bot.domain.redaction import redact, redact_text
 from bot.domain.timeline import Line, narrate
-from bot.drill.scenario import Finding, Move, Scenario
+from bot.drill.scenario import Fight, Finding, Move, Scenario
 from bot.drill.siem import faults_of
 from bot.engine import verbs
 from bot.engine.engine import Engine
 from bot.engine.intake import Receipt, receive
 from bot.errors import ConfigError, Refused, Unavailable
+from bot.sandbox.agents import Rogue
+from bot.sandbox.aws import Session
 from bot.sandbox.chat import Posted, SimChat
 from bot.sandbox.clock import SimClock
 from bot.sandbox.estate import Estate
@@ -55,6 +57,7 @@ class Rehearsal:
     receipts: list[Receipt] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     told: int = 0
+    rogue: Rogue | None = None  # the agent, where it fights back
 
     def run(self, progress: Progress) -> Incident:
         """Plays the scenario to its end. Raises ConfigError where a move is refused that should not be, or the other
@@ -79,6 +82,8 @@ class Rehearsal:
         scenario = self.scenario
         for at in scenario.tries:
             yield at, self._try
+        for fight in scenario.fights:
+            yield fight.at, partial(self._fight, fight)
         for fault in scenario.faults:
             yield fault.at, partial(self._break, fault.system, fault.times, fault.why)
         for finding in scenario.alerts:
@@ -122,6 +127,32 @@ class Rehearsal:
     def _try(self) -> None:
         agent = self.config.agents.agents[self.scenario.agent]
         self.attempts.append(Attempt(self.clock.now(), tuple(self.estate.alive(agent))))
+
+    def _fight(self, fight: Fight) -> None:
+        agent = self.config.agents.agents[self.scenario.agent]
+        rogue = self.rogue = self.rogue or self.estate.rogue(agent)
+        own = [arn.rpartition("/")[2] for arn in agent.aws.roles] if agent.aws else []
+        match fight.does:
+            case "lie" | "obey":
+                for name in agent.gateways:
+                    self.estate.gateways[name].agent(agent.id).lying = fight.does == "lie"
+            case "chain":
+                rogue.chain(fight.role)
+            case "reassume":
+                rogue.reassume(fight.role or own[0])
+            case "strip":
+                for role in own:
+                    rogue.aws.iam.roles[role].inline.clear()
+            case _:
+                rogue.act()
+
+    def alive(self) -> list[str]:
+        """What the agent still gets through, whatever it got itself meanwhile."""
+        agent = self.config.agents.agents[self.scenario.agent]
+        found = self.estate.alive(agent)
+        passed = self.rogue.act() if self.rogue else []
+        got = [f"session {one.key} of {one.role}" for one in passed if isinstance(one, Session)]
+        return list(dict.fromkeys(found + got))
 
     def _break(self, system: str, times: int, why: str) -> None:
         faults = self.chat.faults if system == "slack" else faults_of(self.estate, system)

@@ -82,6 +82,20 @@ class Fault:
     why: str
 
 
+FIGHTS = ("lie", "obey", "chain", "reassume", "strip", "act")
+
+
+@dataclass(frozen=True, slots=True)
+class Fight:
+    """How the agent fights back. `lie`: it acknowledges modes and goes on acting, until `obey`; `chain` and `reassume`
+    get it a session of `role` (by name; its own by default); `strip` takes every inline policy off its own roles; `act`
+    uses all that it holds."""
+
+    at: timedelta
+    does: str
+    role: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     id: str
@@ -95,6 +109,7 @@ class Scenario:
     tries: tuple[timedelta, ...]
     people: tuple[Move, ...]
     faults: tuple[Fault, ...]
+    fights: tuple[Fight, ...] = ()
 
 
 def load_scenario(path: Path) -> Scenario:
@@ -115,6 +130,7 @@ def load_scenario(path: Path) -> Scenario:
             tries=tuple(_at(Section(node, problems, "a try")) for node in top.elements("agent_tries")),
             people=tuple(_move(node, problems) for node in top.elements("people")),
             faults=tuple(_fault(node, problems) for node in top.elements("faults")),
+            fights=tuple(_fight(node, problems) for node in top.elements("agent_fights")),
         )
     problems.raise_any()
     return scenario
@@ -157,6 +173,11 @@ def _move(node: Node, problems: Problems) -> Move:
             refused=section.text("refused", ""),
             where=node.where,
         )
+
+
+def _fight(node: Node, problems: Problems) -> Fight:
+    with Section(node, problems, "a fight") as section:
+        return Fight(_at(section), section.text("does", choices=FIGHTS), section.text("role", ""))
 
 
 def _fault(node: Node, problems: Problems) -> Fault:
