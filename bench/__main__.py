@@ -13,7 +13,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from bench import credentials, deadlines, first_call, ledger, playbook, slack, startup, storm
+from bench import credentials, deadlines, first_call, ledger, modes, playbook, slack, startup, storm
 from bench.figures import Row, table
 from bench.serving import postgres
 
@@ -27,6 +27,7 @@ FULL: Mapping[str, Program] = {
     "playbook": playbook.measure,
     "storm": storm.measure,
     "credentials": credentials.measure,
+    "modes": modes.measure,
     "deadlines": deadlines.measure,
     "ledger": lambda kind, _: ledger.measure() if kind == "sqlite" else [],
     "slack": slack.measure,
@@ -38,6 +39,7 @@ QUICK: Mapping[str, Program] = {
     "playbook": partial(playbook.measure, runs=3),
     "storm": partial(storm.measure, seconds=0.5, alerts=500),
     "credentials": partial(credentials.measure, sizes=(1, 4), runs=1),
+    "modes": partial(modes.measure, agents=20, seconds=0.2),
     "deadlines": partial(deadlines.measure, standing=100, seconds=1, overdue=20),
     "ledger": lambda kind, _: ledger.measure(entries=600) if kind == "sqlite" else [],
     "slack": partial(slack.measure, standing=5, commands=10, clicks=5, quiet=1.5),

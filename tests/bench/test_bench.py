@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bench import credentials, ledger, storm
+from bench import credentials, ledger, modes, storm
 from bench.figures import Row, Spread, Target, table
 from bench.slack import burst, most
 
@@ -50,6 +50,13 @@ def test_a_few_credentials_are_cut_and_no_sooner_than_their_calls_take() -> None
     (row,) = credentials.measure("sqlite", "", sizes=(4,), runs=1)
     assert row.ratio is not None
     assert row.ratio >= 0.9
+
+
+@pytest.mark.soak
+def test_a_few_agents_are_told_and_opa_is_told_that_nothing_changed() -> None:
+    told, polled = modes.measure("sqlite", "", agents=10, seconds=0.1)  # raises where one is not told
+    assert told.ratio
+    assert polled.ratio
 
 
 def test_calls_are_counted_for_the_worst_minute_wherever_it_begins() -> None:
