@@ -46,12 +46,14 @@ CONCURRENCY_MODES = ("queue",)  # what waits is not lost
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _RUNS = re.compile(r"(\d{1,6})/(.+)")
 STEP_UPS = ("totp",)
+UNPROVED = timedelta(seconds=60)  # how long a proof is waited for
 SOONEST = timedelta(seconds=10)  # a fight over a cut goes no faster
 TOLD = ("intent", "impact", "cost", "policy")  # what an approver reads beside the plan itself
 TOLD_MAX = 300  # characters of each
 _MILESTONE = re.compile(r"[1-9]\d{0,4}|(?:[1-9]\d?|100)%")
 _ACTION_KEYS = (
     *("with", "foreach", "contains", "require", "irreversible", "timeout", "retry", "approval", "rollback", "rollout"),
+    "unproved",
     *TOLD,
 )
 
@@ -91,6 +93,7 @@ class _Reader:
         self.root = yaml.parse(text, where)
         self.hash = hashlib.sha256(text if isinstance(text, bytes) else text.encode()).hexdigest()
         self.timeout, self.retry = timedelta(minutes=2), Retry()
+        self.unless: dict[str, str] = {}  # step -> the step whose proof it waits for
         self.sections: dict[str, Section] = {}  # of the steps: where their parts stand
 
     def playbook(self) -> Playbook:
@@ -112,6 +115,7 @@ class _Reader:
             }
             if not steps:
                 top.report("steps", "a playbook needs at least one step.")
+            steps = {name: replace(step, unless=self.unless.get(name, "")) for name, step in steps.items()}
             self.check_graph(steps)
             self.check_step_names(steps, scope)
             return Playbook(
@@ -230,6 +234,7 @@ class _Reader:
             impact=self.told(section, "impact"),
             cost=self.told(section, "cost"),
             policy=self.told(section, "policy"),
+            unproved=self.unproved(section, step.id),
         )
         if step.stage:
             self.check_rollout(section, step)
@@ -286,6 +291,24 @@ class _Reader:
         if len(words) > TOLD_MAX:
             section.report(key, f"{key!r} has {len(words)} characters; people read {TOLD_MAX} at most.")
         return words
+
+    def unproved(self, section: Section, step: str) -> timedelta | None:
+        """How long other steps wait for its proof; which ones is said to them when all are known."""
+        if "unproved" not in section:
+            return None
+        with section.section("unproved", "'unproved'") as unproved:
+            after = self.positive(unproved, "after", UNPROVED)
+            then = unproved.texts("then")
+            if not then:
+                unproved.report("then", "'unproved' names the steps that run without proof.", "Write then: [revoke].")
+            if not section.flag("contains"):
+                section.report("unproved", "'unproved' is for steps with 'contains: true'.")
+            for name in then:
+                if name in self.unless:
+                    why = f"{name!r} waits for the proof of {self.unless[name]!r} already."
+                    unproved.report("then", why, "A step waits for one proof.")
+                self.unless.setdefault(name, step)
+            return after
 
     def rollout(self, section: Section) -> Stage | None:
         """The last of its stages; `_staged` makes the others of it."""
@@ -373,8 +396,17 @@ class _Reader:
                         section.report(key, f"step {step.id!r} waits for an unknown step {before!r}.", hint)
             for both in sorted({*step.needs} & {*step.after}):
                 section.report("after", f"step {step.id!r} names {both!r} in 'needs' and in 'after'.", "Keep one.")
+        for name, other in self.unless.items():
+            section = self.sections[other].section("unproved")
+            if name not in steps and name not in self.sections:
+                section.report("then", f"step {other!r} names an unknown step {name!r}.", suggestion(name, steps))
+            elif name in steps and steps[name].stage:
+                section.report("then", f"step {name!r} is rolled out in stages: it cannot wait for a proof.")
         try:
-            TopologicalSorter({step.id: (*step.needs, *step.after) for step in steps.values()}).prepare()
+            waits = {
+                step.id: (*step.needs, *step.after, *((step.unless,) if step.unless else ())) for step in steps.values()
+            }
+            TopologicalSorter(waits).prepare()
         except CycleError as error:
             path = error.args[1]
             self.sections[path[0]].report("", f"steps wait for each other: {' <- '.join(path)}.")

@@ -149,6 +149,13 @@ _ROLLOUT = _object(
     },
     required=("milestones",),
 )
+_UNPROVED = _object(
+    {
+        "after": {**_DURATION, "description": "how long its proof is waited for, from its first call (60s)"},
+        "then": {**_NAMES, "minItems": 1, "description": "steps that run without that proof, and are left out with it"},
+    },
+    required=("then",),
+)
 _TOLD = {
     "intent": "what it is for, in the words of whoever is asked",
     "impact": "what it does to others while it is in force",
@@ -175,6 +182,7 @@ def _step(actions: Actions) -> Schema:
         "approval": _APPROVAL,
         "rollback": _call(actions),
         "rollout": _ROLLOUT,
+        "unproved": _UNPROVED,
         **{key: {"type": "string", "maxLength": TOLD_MAX, "description": said} for key, said in _TOLD.items()},
     }
     return {

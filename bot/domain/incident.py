@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from bot.domain import conversation
+from bot.domain import conversation, fallback
 from bot.domain.admission import admit
 from bot.domain.approval import Approval, ApprovalState
 from bot.domain.calls import Call
@@ -403,6 +403,8 @@ def _passed(incident: Incident, name: str, due_at: datetime, at: datetime) -> In
             return _timer(incident, name, at + (asked.expires_at - asked.asked_at))
         case "run":
             return _cancel(incident, "the playbook's time is over", at)
+        case "unproved":
+            return _step(incident, rest, overdue=True)
         case _:
             return incident
 
@@ -475,6 +477,7 @@ def _unacked(incident: Incident, at: datetime) -> Incident:
 
 def _judged(incident: Incident, at: datetime) -> Incident:
     """Containment follows from the steps, never from anybody's say."""
+    incident = fallback.settled(incident)
     found = verdict(_containing(incident))
     if found is incident.containment:
         return incident
@@ -539,7 +542,8 @@ def _taken(incident: Incident, decision: Decision, at: datetime) -> Incident:
             incident = _step(incident, step, status=StepStatus.RUNNING, calls={**calls, call: sent})
             return replace(incident, outstanding=incident.outstanding | {id})
         case PlaceHold(hold=hold):
-            return _step(incident, hold.step, status=StepStatus.RUNNING, holding=True)
+            incident = _step(incident, hold.step, status=StepStatus.RUNNING, holding=True)
+            return fallback.begun(incident, hold.step, at)
         case ReleaseHold(step=step):
             return _step(incident, step, status=StepStatus.RELEASING)
         case AskApproval(id=id, step=step, hash=hash):

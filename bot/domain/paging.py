@@ -23,6 +23,7 @@ from bot.domain.events import (
     Unacknowledged,
     Verified,
 )
+from bot.domain.fallback import newly_unproved
 from bot.domain.incident import Incident, StepStatus, is_held
 from bot.domain.outcome import Done, Grade
 from bot.domain.playbook import OnError, OnTimeout
@@ -56,6 +57,8 @@ def page_people(turn: Turn) -> None:
         case PostFailed(purpose=purpose) if purpose.startswith("approval:"):
             _approval_unposted(turn, purpose.partition(":")[2])
     _page_failures(turn)
+    for step in newly_unproved(turn.before, turn.now) if not turn.now.over else ():
+        _page(turn, PageKind.FAILURE, _responsible(turn.now), f"unproved:{step}", turn.at)
     _withdraw(turn)
 
 

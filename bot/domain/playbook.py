@@ -129,6 +129,8 @@ class Step:
     cost: str = ""
     policy: str = ""
     stage: Stage | None = None  # of a rollout: the last stage has the step's id, `patch@10%` comes before it
+    unproved: timedelta | None = None  # how long others wait for its proof
+    unless: str = ""  # the step whose proof makes this one needless: it waits for that, or for its absence
     line: int = 0  # where it stands in its file, for messages
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import cast
 
+from bot.domain import fallback
 from bot.domain.approval import ApprovalState
 from bot.domain.containment import Containment
 from bot.domain.decisions import (
@@ -109,6 +110,12 @@ def _consider(turn: Turn, step: Step) -> None:
     if unmet:
         why = f"needs {', '.join(unmet)}"
         turn.do(PlanStep(turn.next_id, step.id, StepStatus.SKIPPED, why=why))
+        return
+    status, why = fallback.verdict(turn.now, step)
+    if status is StepStatus.WAITING:
+        return
+    if status is not None:
+        turn.do(PlanStep(turn.next_id, step.id, status, why=why))
         return
     turn.do(plan(turn.now, step, turn.next_id))
     if turn.now.steps[step.id].status is StepStatus.AWAITING_APPROVAL:

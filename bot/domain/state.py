@@ -103,6 +103,7 @@ class StepRun:
     group: str = ""  # the concurrency group it was permitted in
     holding: bool = False  # its holds are placed and not released
     accepted: bool = False  # a person took its result as it is
+    overdue: bool = False  # it was not proved in the time that others wait for that
     settled_at: datetime | None = None
     outputs: Mapping[str, Any] = field(default_factory=dict)
 

@@ -561,6 +561,8 @@ def _passed(entry: Entry, event: DeadlinePassed, known: _Known) -> Iterator[Told
             return
         case "unproved":
             text = f"{rest} was not proved by {clock(event.due)}: the steps that wait for that run now."
+        case "unproved":
+            text = f"{rest} was not proved by {clock(event.due)}: the steps that wait for that run now."
         case "run":
             text = "The playbook's time is over: what had not begun was cancelled."
         case _:

@@ -66,6 +66,7 @@ def reason_text(reason: str) -> str:
         "approval_unposted": f"the request to approve {rest} could not be posted",
         "form": f"{rest} is overdue",
         "on_failure": "the playbook failed",
+        "unproved": f"{rest} is not proved: the steps that wait for that run now",
         "trigger_error": "a trigger could not be evaluated",
         "undone": f"{rest} was taken away and is put back",
         "used": f"what {rest} cut was used after the cut",
