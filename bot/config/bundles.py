@@ -21,17 +21,16 @@ class Bundles:
 
 
 def read_bundles(top: Section) -> Bundles | None:
-    if "bundles" not in top:
-        return None
+    needed = "bundles" in top
     with top.section("bundles") as section:
         unset = SecretRef("env", "UNSET")
-        tokens = section.secret("token", required=True), section.secret("previous_token")
+        tokens = section.secret("token", needed), section.secret("previous_token")
         found = Bundles(
-            key=section.secret("key", required=True) or unset,
+            key=section.secret("key", needed) or unset,
             tokens=tuple(token for token in tokens if token),
             key_id=section.text("key_id", "firedoor"),
             valid=section.duration("valid", timedelta(minutes=10)),
         )
         if found.valid < timedelta(minutes=1):
             section.report("valid", "'valid' is shorter than a minute.", "Each OPA must fetch twice within it.")
-        return found
+        return found if needed else None

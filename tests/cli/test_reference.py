@@ -83,13 +83,15 @@ SLACK = """
 CLUSTER = """
   kubernetes: {kind: kubernetes, in_cluster: true}
 """
+OPA = """  opa: {kind: opa, urls: ["http://127.0.0.1:8181"]}
+"""
 POD = """
     kubernetes: {namespaces: [agents]}
 """
 # What the shipped files leave out, and where it goes, so that its reader runs.
 MORE = {
     "sources": ("\nsources:\n", SLACK),
-    "settings": ("\nconnections:\n", CLUSTER),
+    "settings": ("\nconnections:\n", CLUSTER + OPA),
     "agents": ("\n  agent-7:\n", POD),
 }
 THEIRS = (
