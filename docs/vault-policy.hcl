@@ -26,6 +26,11 @@ path "sys/leases/revoke-prefix/aws/creds/*"           { capabilities=["update","
 path "auth/approle/role/+"                            { capabilities=["create","read","update","delete"] }
 path "auth/approle/role/+/role-id"                    { capabilities=["read","update"] }
 
+# evidence.collect: what the agent was allowed, and its lines in the audit log
+path "identity/group/id/*"                            { capabilities=["read"] }
+path "sys/policies/acl/*"                             { capabilities=["read"] }
+path "sys/audit-hash/*"                               { capabilities=["update"] }
+
 # firedoor doctor: that the token is good, and what it may do
 path "auth/token/lookup-self"                         { capabilities=["read"] }
 path "sys/capabilities-self"                          { capabilities=["update"] }

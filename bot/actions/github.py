@@ -9,6 +9,7 @@ from bot.domain.agent import Agent, GithubIdentity
 from bot.domain.playbook import Param, Target
 from bot.ports import Github, Ports, connected
 
+APP_KEY = "a private key of the agent's own app"  # what it takes to suspend an installation; no permission does
 AGENT = Param("agent", doc="agent id; its `github` section in agents.yaml says what is its own")
 
 

@@ -24,7 +24,7 @@ class RevokeInstallation(Switch[Github]):
     id = "github.revoke_installation"
     params = (github.AGENT,)
     outputs = ("installation", "account", "suspended", "token_refused", "target", "why")
-    permissions: ClassVar[Mapping[str, tuple[str, ...]]] = {"github": ("a private key of the agent's own app",)}
+    permissions: ClassVar[Mapping[str, tuple[str, ...]]] = {"github": (github.APP_KEY,)}
     example = 'uses: github.revoke_installation\nwith: {agent: "${{ agent.id }}"}\ncontains: true\n'
     best_grade = Grade.EFFECT
 

@@ -89,6 +89,16 @@ class HttpGithub:
     def close(self) -> None:
         self._site.close()
 
+    def identity(self) -> str:
+        """Whom GitHub takes the connection for. Raises Denied where it takes it for nobody."""
+        if self._token is not None:
+            answer = self._ask("GET", "/rate_limit", f"Bearer {self._token()}")  # every token may, and it costs nothing
+            limit = ((self._ok(answer, "to look at the token").body().get("resources") or {}).get("core") or {}).get(
+                "limit"
+            )
+            return f"the holder of a token with {limit} calls an hour"
+        return f"the app {self._ok(self._as_app('GET', '/app'), 'to look at the app').body().get('slug')}"
+
     # Installations ----------------------------------------------------------------------------------------------
 
     def installation(self, id: int) -> Installation | None:

@@ -20,7 +20,7 @@ def doctor(asked: Namespace) -> int:
     from bot.adapters.kubernetes import KubernetesCluster
     from bot.commands.policy import kubernetes_roles
     from bot.config.connections import KubernetesConnection
-    from bot.doctor import State, aws, examine, kubernetes, slack, systems, vault
+    from bot.doctor import State, aws, examine, github, kubernetes, slack, systems, vault
     from bot.domain.redaction import Redactor
     from bot.store import Store
 
@@ -44,6 +44,7 @@ def doctor(asked: Namespace) -> int:
             ),
             *slack.checks(config, secret, clock.now),
             *vault.checks(config, secret),
+            *github.checks(config, lambda name, made: wiring.github(name, made, clock, secret)),
             *kubernetes.checks(config, cluster, kubernetes_roles(config)),
             *aws.checks(config, secret, clock.now, write=asked.write),
         ]

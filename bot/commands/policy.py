@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from bot.actions import k8s, registry
+from bot.actions.github import APP_KEY
 from bot.commands import rbac
 from bot.commands.command import Command, Exit, with_config, with_json
 from bot.commands.terminal import as_json, heading
@@ -28,8 +29,9 @@ _PATH = re.compile(r'path "([^"]+)" (\{.*\})')
 def show_policy(asked: Namespace) -> int:
     config = load(asked.config)
     iam, vault, kubernetes = aws_policies(config), vault_policies(config), kubernetes_roles(config)
+    github = github_permissions(config)
     if asked.json:
-        as_json({"aws": iam, "vault": vault, "kubernetes": kubernetes})
+        as_json({"aws": iam, "vault": vault, "kubernetes": kubernetes, "github": github})
         return Exit.OK
     for connection, document in iam.items():
         heading(f"AWS connection {connection}")
@@ -40,6 +42,9 @@ def show_policy(asked: Namespace) -> int:
     for connection, manifests in kubernetes.items():
         heading(f"Kubernetes connection {connection}")
         print(yaml.safe_dump_all(manifests, sort_keys=False), end="")
+    for connection, needed in github.items():
+        heading(f"GitHub connection {connection}")
+        print("\n".join(needed))
     return Exit.OK
 
 
@@ -83,6 +88,22 @@ def merged(lines: Iterable[str]) -> list[str]:
         f'path "{path}" {{ capabilities=[{",".join(f"{chr(34)}{one}{chr(34)}" for one in sorted(may))}] }}'
         for path, may in sorted(allowed.items())
     ]
+
+
+def github_permissions(config: Config) -> dict[str, list[str]]:
+    """Connection -> repository permissions of its GitHub App or fine-grained token, and the repositories they are for.
+    A connection that only holds a key of an agent's own app needs none: the key is the right."""
+    wanted = {one for call in _calls(config) for one in _permissions(call, "github")} - {APP_KEY}
+    found: dict[str, set[str]] = defaultdict(set)
+    for agent in config.agents.agents.values():
+        if agent.github:
+            named = (*agent.github.workflows, *agent.github.environments)
+            found[agent.github.connection] |= {*agent.github.repositories, *(each.split(":")[0] for each in named)}
+    return {
+        connection: [*sorted(wanted), *(f"on {repository}" for repository in sorted(repositories))]
+        for connection, repositories in sorted(found.items())
+        if wanted
+    }
 
 
 def kubernetes_roles(config: Config) -> dict[str, list[dict[str, Any]]]:

@@ -212,6 +212,12 @@ def _github(section: Section) -> GithubIdentity:
                 "'app' and 'installation' belong together.",
                 "'app' is a connection with a key of the agent's own GitHub App: nobody else can suspend it.",
             )
+        if found.app == found.connection:
+            section.report(
+                "app",
+                "'app' is the bot's own access too.",
+                "Bot and agents share no credential: give each its own app.",
+            )
         return found
 
 

@@ -60,7 +60,7 @@ class GithubServer:
 
     def reply(self, method: str, path: str, query: Mapping[str, str], bearer: str, body: Mapping[str, Any]) -> Answer:
         """Raises the simulator's faults. The caller was let in by `bearer`, or gets 401."""
-        if path.startswith("/app/") or path.endswith("/installation"):
+        if path == "/app" or path.startswith("/app/") or path.endswith("/installation"):
             if not self._is_app(bearer):
                 return 401, {"message": "A JSON web token could not be decoded"}
         elif bearer in self._issued:
@@ -163,6 +163,14 @@ def _handler(server: GithubServer) -> type[BaseHTTPRequestHandler]:
             """Silent: the caller's record is the log."""
 
     return Handler
+
+
+def _app(server: GithubServer, _: tuple[str, ...], __: Mapping[str, str], ___: Mapping[str, Any]) -> Answer:
+    return 200, {"id": int(server.app), "slug": "agents"}
+
+
+def _rate_limit(_: GithubServer, __: tuple[str, ...], ___: Mapping[str, str], ____: Mapping[str, Any]) -> Answer:
+    return 200, {"resources": {"core": {"limit": 5000, "remaining": 4999}}}
 
 
 # Installations ------------------------------------------------------------------------------------------------------
@@ -337,6 +345,8 @@ def _page(found: Any, query: Mapping[str, str]) -> Any:
 _REPOSITORY = "/repos/([^/]+/[^/]+)"
 _ENVIRONMENT = f"{_REPOSITORY}/environments/([^/]+)"
 ROUTES: Mapping[tuple[str, str], Route] = {
+    ("GET", "/app"): _app,
+    ("GET", "/rate_limit"): _rate_limit,
     ("GET", r"/app/installations/(\d+)"): _installation,
     ("PUT", r"/app/installations/(\d+)/suspended"): _suspend,
     ("DELETE", r"/app/installations/(\d+)/suspended"): _unsuspend,

@@ -64,3 +64,17 @@ def test_a_connection_that_the_playbook_names_gets_what_it_needs_and_no_other(fi
     statements = policies["organization"]["Statement"]
     assert [each["Resource"] for each in statements] == [["*"]]
     assert all(action.startswith("organizations:") for each in statements for action in each["Action"])
+
+
+def test_github_permissions_name_the_repositories(firedoor: Firedoor, folder: Path) -> None:
+    steps = PLAYBOOK.replace("aws.scp_deny", "github.disable_workflow").replace(", connection: organization", "")
+    (folder / "playbooks/unclassified.yaml").write_text(steps)
+    agents = folder / "agents.yaml"
+    section = '    github: {workflows: ["acme/shop:deploy.yml"], repositories: ["acme/docs"]}\n    aws:\n'
+    agents.write_text(agents.read_text().replace("    aws:\n", section, 1))
+    settings = folder / "firedoor.yaml"
+    connection = "connections:\n  github: {kind: github, token: env:GITHUB_TOKEN}\n"
+    settings.write_text(settings.read_text().replace("connections:\n", connection, 1))
+    told = json.loads(firedoor("actions", "policy", "--config", folder, "--json").out)
+    assert told["github"] == {"github": ["Actions: write", "on acme/docs", "on acme/shop"]}
+    assert "GitHub connection github" in firedoor("actions", "policy", "--config", folder).out

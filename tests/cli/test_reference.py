@@ -82,11 +82,13 @@ SLACK = """
 """
 CLUSTER = """
   kubernetes: {kind: kubernetes, in_cluster: true}
+  github: {kind: github, token: env:GITHUB_TOKEN}
 """
 OPA = """  opa: {kind: opa, urls: ["http://127.0.0.1:8181"]}
 """
 POD = """
     kubernetes: {namespaces: [agents]}
+    github: {login: "agent-7[bot]"}
 """
 # What the shipped files leave out, and where it goes, so that its reader runs.
 MORE = {
