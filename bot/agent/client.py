@@ -160,6 +160,8 @@ class Firedoor:
                 try:
                     news = self._hear()
                 except (Away, Untrusted) as error:
+                    if self._stopping.is_set():
+                        return
                     self._say(str(error))
                     pause.take(error.retry_after if isinstance(error, Away) else None)
                 else:
@@ -199,6 +201,8 @@ class Firedoor:
             try:
                 self._acknowledge(order)
             except (Away, Untrusted) as error:
+                if self._stopping.is_set():
+                    break
                 log.warning("epoch %d is not acknowledged yet: %s", order.epoch, error)
                 pause.take(error.retry_after if isinstance(error, Away) else None)
             else:
