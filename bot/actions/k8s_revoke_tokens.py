@@ -19,6 +19,7 @@ from bot.ports import Cluster, Ports, ServiceAccount
 REMEMBERED = timedelta(seconds=10)  # so long the API server takes a token that it has just seen without looking again
 LARGEST = 32 * 1024  # bytes of an account, in the record for the release
 MARK = "firedoor/revoked"  # annotation of the new account: the decision that made it
+PROBE = "firedoor/probe"  # annotation: what became of a token from before, tried while there was no account
 NOT_RESTORED = ["tokens", "token_secrets"]
 
 
@@ -28,8 +29,9 @@ class RevokeTokens(Action):
     proved with a token that is issued before and tried after, where the cluster lets the bot issue one (`create
     serviceaccounts/token`); else by the new uid. The new account has the same name, and so the same rights. Pods that
     run as it fail until they are restarted, or until their kubelet fetches a token of the new account for them, which
-    it does within the hour: with `keep_deleted` there is no account until the release, and nothing can start as it.
-    k8s.scale_to_zero stops the pods themselves. Releasing makes a deleted account again; old tokens never come back."""
+    it does within the hour. With `keep_deleted` there is no account until the release, and nothing can start as it;
+    that is read back (verified-config). k8s.scale_to_zero stops the pods themselves. Releasing makes a deleted account
+    again; old tokens never come back."""
 
     id = "k8s.revoke_tokens"
     params = (
@@ -85,23 +87,23 @@ class RevokeTokens(Action):
         if "since" not in so_far:
             _hold(params, cluster, so_far["uid"])
             so_far = {**so_far, **_delete_secrets(params, cluster)}
+        accepted: bool | None = None
         try:
-            found = _renew(params, cluster, so_far, key)
+            if found := _deleted(params, cluster, so_far["uid"]):
+                accepted = False if found.uid != so_far["uid"] else None
+            else:
+                accepted = cluster.token_accepted(so_far["uid"], now)
+                if not accepted and not params["keep_deleted"]:
+                    found = _made(cluster, so_far["manifest"], {MARK: key, PROBE: _word(accepted)})
         except (Denied, Rejected) as refused:
             retryable = isinstance(refused, Rejected) and refused.retryable
             return Failed(retryable, str(refused), undo=undo)
-        accepted = cluster.token_accepted(so_far["uid"], now)
-        if found is None and not params["keep_deleted"]:
-            why = f"{account} is not there again yet"
-        elif found and found.uid == so_far["uid"]:
+        if found and found.uid == so_far["uid"]:
             waits = f", which waits for {', '.join(found.finalizers)}" if found.finalizers else ""
             why = f"{account} was deleted and is still there{waits}"
-        elif accepted:
-            why = f"a token of {account} from before is still taken"
         else:
-            why = ""
-        grade = Grade.EFFECT if accepted is False else Grade.CONFIG
-        done = None if why else Done(grade, _evidence(params, cluster, found, so_far, accepted))
+            why = f"a token of {account} from before is still taken" if accepted else ""
+        done = None if why else Done(_grade(found), _evidence(params, cluster, found, so_far, accepted))
         if done:
             done = replace(done, evidence={**done.evidence, "alive_until": f"{now + REMEMBERED:%Y-%m-%dT%H:%M:%SZ}"})
         return settled(done, now, so_far, undo, account, why)
@@ -113,7 +115,7 @@ class RevokeTokens(Action):
         if found is None:
             return Done(Grade.CONFIG, {"account": named, "uid": ""}) if params["keep_deleted"] else None
         marked = MARK in found.annotations and not params["keep_deleted"]
-        return Done(Grade.CONFIG, {"account": named, "uid": found.uid}) if marked else None
+        return Done(_grade(found), {"account": named, "uid": found.uid}) if marked else None
 
     def undo(self, params: Mapping[str, Any], ports: Ports, *, undo: Mapping[str, Any], key: str) -> Outcome:
         cluster = k8s.cluster(params, ports)
@@ -164,24 +166,34 @@ def _delete_secrets(params: Mapping[str, Any], cluster: Cluster) -> Mapping[str,
     return {"token_secrets": len(found)}
 
 
-def _renew(params: Mapping[str, Any], cluster: Cluster, so_far: Mapping[str, Any], key: str) -> ServiceAccount | None:
-    """What is there in the end. Again: what was done is left."""
+def _deleted(params: Mapping[str, Any], cluster: Cluster, uid: str) -> ServiceAccount | None:
+    """What is there once the account of that uid is deleted: nothing, as a rule."""
     where = params["namespace"], params["name"]
     found = cluster.service_account(*where)
-    if found and found.uid == so_far["uid"]:
-        cluster.delete_service_account(*where, so_far["uid"])
-        found = cluster.service_account(*where)
-    elif found and params["keep_deleted"]:  # whoever else makes it, an operator as a rule, is to be undone by hand
+    if found and found.uid == uid:
+        cluster.delete_service_account(*where, uid)
+        return cluster.service_account(*where)
+    if found and params["keep_deleted"]:  # whoever else makes it, an operator as a rule, is to be undone by hand
         raise Rejected(
             params["connection"], f"{params['name']} was deleted, and somebody made it again", retryable=True
         )
-    if found or params["keep_deleted"]:
-        return found
-    manifest = so_far["manifest"]
-    notes = {**manifest["metadata"].get("annotations", {}), MARK: key}
-    made = {**manifest, "metadata": {**manifest["metadata"], "annotations": notes}}
-    cluster.create_service_account(made)
-    return cluster.service_account(*where)
+    return found
+
+
+def _made(cluster: Cluster, manifest: Mapping[str, Any], marks: Mapping[str, str]) -> ServiceAccount:
+    meta = manifest["metadata"]
+    notes = {**meta.get("annotations", {}), **marks}
+    return cluster.create_service_account({**manifest, "metadata": {**meta, "annotations": notes}})
+
+
+def _word(accepted: bool | None) -> str:
+    return "none at hand" if accepted is None else "refused"
+
+
+def _grade(found: ServiceAccount | None) -> Grade:
+    """By what the account itself says, so that whoever looks later says the same: a uid never comes back, and what was
+    refused once stays refused as long as this account is there."""
+    return Grade.EFFECT if found and found.annotations.get(PROBE) == "refused" else Grade.CONFIG
 
 
 def _evidence(
@@ -194,7 +206,7 @@ def _evidence(
     evidence = {
         "account": f"{params['namespace']}/{params['name']}",
         "uid": found.uid if found else "",
-        "probe": "none at hand" if accepted is None else "refused",
+        "probe": found.annotations.get(PROBE, _word(None)) if found else _word(accepted),
         "not_restored": NOT_RESTORED,
     } | {key: so_far[key] for key in ("token_secrets",) if key in so_far}
     try:

@@ -81,8 +81,8 @@ class SimApi:
 
     # Verbs ------------------------------------------------------------------------------------------------------
 
-    def get(self, resource: str, namespace: str, name: str, verb: str = "get") -> Object:
-        with self.call(verb, resource, namespace):
+    def get(self, resource: str, namespace: str, name: str, part: str = "") -> Object:
+        with self.call("get", resource + part, namespace):
             return deepcopy(self._held(resource, namespace, name))
 
     def find(self, resource: str, namespace: str, selector: str = "", fields: str = "") -> list[Object]:

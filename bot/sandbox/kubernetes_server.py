@@ -108,14 +108,14 @@ class KubernetesServer:
                 return 200, sim.get(resource, namespace, name)
             case ("PUT", True, ""):
                 return 200, sim.replace(resource, namespace, name, body)
-            case ("PATCH", True, "" | "scale"):
-                return 200, sim.merge(resource, namespace, name, body, part and f"/{part}")
+            case ("PATCH", True, ""):
+                return 200, sim.merge(resource, namespace, name, body)
+            case ("PATCH", True, "scale"):
+                return 200, scale_of(sim.merge(resource, namespace, name, body, "/scale"))
             case ("DELETE", True, ""):
                 return 200, sim.remove(resource, namespace, name, (body.get("preconditions") or {}).get("uid", ""))
             case ("GET", True, "scale"):
-                held = sim.get(resource, namespace, name)
-                scale = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": held["metadata"]}
-                return 200, {**scale, "spec": {"replicas": held["spec"].get("replicas", 1)}}
+                return 200, scale_of(sim.get(resource, namespace, name, part="/scale"))
             case ("GET", True, "log"):
                 limit = int(query.get("limitBytes", 1 << 20))
                 previous, container = query.get("previous") == "true", query.get("container", "agent")
@@ -158,6 +158,8 @@ def _handler(server: KubernetesServer) -> type[BaseHTTPRequestHandler]:
                 body = json.loads(content or b"{}")
                 path, accept = unquote(url.path[1:]), self.headers.get("Accept", "")
                 status, answer = server.reply(self.command, path, query, token, body, accept)
+            except ValueError:  # protobuf, as kubectl would rather send, or garbage
+                status, answer = 415, status_of(415, "the body of the request was no JSON", "UnsupportedMediaType")
             except Denied as refused:
                 status, answer = 403, status_of(403, refused.why)
             except Answered as refused:
@@ -199,6 +201,12 @@ def status_of(code: int, why: str, reason: str = "") -> Object:
     """A failure, as the API says it."""
     head = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
     return {**head, "message": why, "reason": reason or REASONS.get(code, "Unknown"), "code": code}
+
+
+def scale_of(held: Object) -> Object:
+    replicas = {"replicas": held["spec"].get("replicas", 1)}
+    head = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": held["metadata"]}
+    return {**head, "spec": replicas, "status": replicas}
 
 
 def listing(resource: str, found: list[Object], query: Mapping[str, str], *, bare: bool) -> Object:

@@ -13,7 +13,7 @@ import pytest
 from bot.actions import Action, registry
 from bot.actions.k8s_collect_pods import CollectPods
 from bot.actions.k8s_deny_network import DenyNetwork
-from bot.actions.k8s_revoke_tokens import MARK, RevokeTokens
+from bot.actions.k8s_revoke_tokens import MARK, PROBE, RevokeTokens
 from bot.actions.k8s_scale_to_zero import ScaleToZero
 from bot.domain.agent import Agent, KubernetesIdentity
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped
@@ -232,7 +232,11 @@ def test_what_makes_the_account_is_kept(drill: Drill) -> None:
     drill.done(RevokeTokens())
     made = sim.objects["serviceaccounts", HERE, "agent-7"]
     assert made["metadata"]["labels"] == {"team": "x"}
-    assert made["metadata"]["annotations"] == {"eks.amazonaws.com/role-arn": "arn", MARK: KEY}
+    assert made["metadata"]["annotations"] == {
+        "eks.amazonaws.com/role-arn": "arn",
+        MARK: KEY,
+        PROBE: "refused",
+    }
     assert made["imagePullSecrets"] == [{"name": "registry"}]
     assert made["automountServiceAccountToken"] is False
 
@@ -290,7 +294,7 @@ def test_a_finalizer_that_holds_it_up_is_told_and_never_called_done(drill: Drill
 def test_kept_deleted_nothing_starts_until_the_release(drill: Drill) -> None:
     sim = drill.estate.sim
     done = drill.done(RevokeTokens(), keep_deleted=True, twice=True)
-    assert (done.grade, done.evidence["uid"]) == (Grade.EFFECT, "")
+    assert (done.grade, done.evidence["uid"], done.evidence["probe"]) == (Grade.CONFIG, "", "refused")
     assert "renewal" not in done.evidence
     for pod in sim.running(HERE, "agent-7"):
         sim.remove("pods", HERE, pod)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from bot.adapters.kubernetes import KubernetesCluster, by_kubeconfig, by_token, in_cluster
 from bot.errors import Denied, Rejected, Unavailable
@@ -367,3 +368,12 @@ def test_a_review_says_whose_a_token_is_and_refuses_a_dead_one(server: Kubernete
     assert not isinstance(bad, str)
     assert good["status"]["user"]["username"] == "system:serviceaccount:agents:agent-7"
     assert bad["status"]["authenticated"] is False
+
+
+def test_the_stand_in_refuses_what_is_no_json(server: KubernetesServer) -> None:
+    """kubectl sends protobuf where it can."""
+    path = f"/api/v1/namespaces/{HERE}/serviceaccounts"
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/vnd.kubernetes.protobuf"}
+    answer = urllib3.PoolManager().request("POST", server.url + path, body=b"k8s\x00\n", headers=headers)
+    assert answer.status == 415
+    assert answer.json()["reason"] == "UnsupportedMediaType"

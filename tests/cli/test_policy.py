@@ -78,3 +78,34 @@ def test_github_permissions_name_the_repositories(firedoor: Firedoor, folder: Pa
     told = json.loads(firedoor("actions", "policy", "--config", folder, "--json").out)
     assert told["github"] == {"github": ["Actions: write", "on acme/docs", "on acme/shop"]}
     assert "GitHub connection github" in firedoor("actions", "policy", "--config", folder).out
+
+
+def test_a_role_for_each_namespace_names_what_the_agents_have(firedoor: Firedoor, folder: Path) -> None:
+    agents, settings = folder / "agents.yaml", folder / "firedoor.yaml"
+    lives = """  agent-7:
+    service_accounts: ["system:serviceaccount:agents:agent-7", "system:serviceaccount:batch:agent-7"]
+    kubernetes: {workloads: [agents/Deployment/agent-7, batch/CronJob/nightly], pod_labels: {app: agent-7}}
+"""
+    agents.write_text(agents.read_text().replace("  agent-7:\n", lives, 1))
+    cluster = "\nconnections:\n  kubernetes: {kind: kubernetes, in_cluster: true}\n"
+    settings.write_text(settings.read_text().replace("\nconnections:\n", cluster, 1))
+    kept = PLAYBOOK.partition("steps:\n")[0] + "steps:\n"
+    words = 'with: {agent: "${{ agent.id }}"}, contains: true'
+    for action in ("revoke_tokens", "scale_to_zero", "deny_network"):
+        kept += f"  {action}: {{uses: k8s.{action}, {words}, intent: a, impact: b, cost: c, policy: contain-agent}}\n"
+    (folder / "playbooks/unclassified.yaml").write_text(kept)
+    told = firedoor("actions", "policy", "--config", folder, "--json")
+    assert told.code == 0, told.err
+    here, batch = json.loads(told.out)["kubernetes"]["kubernetes"]
+    assert [each["metadata"]["namespace"] for each in (here, batch)] == ["agents", "batch"]
+    rules = {(one["resources"][0], verb): one.get("resourceNames") for one in here["rules"] for verb in one["verbs"]}
+    assert rules["serviceaccounts", "delete"] == ["agent-7"]
+    assert rules["serviceaccounts/token", "create"] == ["agent-7"]
+    assert rules["serviceaccounts", "create"] is None, "RBAC knows no name there"
+    assert rules["deployments/scale", "patch"] == ["agent-7"]
+    assert rules["networkpolicies", "update"] == ["firedoor-deny-agent-7"]
+    assert not any("cronjobs" in resource or "statefulsets" in resource for resource, _ in rules)
+    rules = {(one["resources"][0], verb): one.get("resourceNames") for one in batch["rules"] for verb in one["verbs"]}
+    assert rules["cronjobs", "patch"] == ["nightly"]
+    assert rules["jobs", "patch"] is None, "a CronJob's jobs have names that nobody knows before"
+    assert "kind: Role\n" in firedoor("actions", "policy", "--config", folder).out
