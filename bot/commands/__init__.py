@@ -11,7 +11,21 @@ from functools import partial
 from typing import Any
 
 from bot import __version__
-from bot.commands import catalogue, doctor, drill, folder, gallery, incident, ledger, people, plan, serve, slack, verbs
+from bot.commands import (
+    agents,
+    catalogue,
+    doctor,
+    drill,
+    folder,
+    gallery,
+    incident,
+    ledger,
+    people,
+    plan,
+    serve,
+    slack,
+    verbs,
+)
 from bot.commands.command import MEANING, Command, exit_of
 from bot.commands.terminal import plain
 from bot.config import ConfigErrors, MissingSecrets
@@ -28,10 +42,12 @@ COMMANDS: tuple[Command, ...] = (
     *incident.COMMANDS,
     *verbs.COMMANDS,
     *people.COMMANDS,
+    *agents.COMMANDS,
     *ledger.COMMANDS,
     *catalogue.COMMANDS,
 )
 GROUPS = {
+    "agents": "instances of agents, and their keys",
     "incident": "read incidents, and speak to them as a person",
     "quarantine": "payloads that no source could read",
     "ledger": "the sealed record, for auditors",

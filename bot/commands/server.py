@@ -104,7 +104,7 @@ def _read(answer: httpx.Response, url: str) -> dict[str, Any]:
         body = answer.json()
     except ValueError:
         body = None
-    if answer.is_success and isinstance(body, dict) and "incident" in body:
+    if answer.is_success and isinstance(body, dict) and not {"incident", "instance"}.isdisjoint(body):
         return body
     if not isinstance(body, dict) or not {"code", "message"} <= body.keys():
         raise Unavailable("server", f"{url} answered {answer.status_code}, and not as a Firedoor does.")
