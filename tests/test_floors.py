@@ -16,7 +16,7 @@ FLOORS = {
     "domain": 1,
     "ports": 2,
     "files": 2,
-    **dict.fromkeys(("sources", "actions", "adapters", "sandbox"), 3),
+    **dict.fromkeys(("sources", "actions", "adapters", "sandbox", "reach"), 3),
     **dict.fromkeys(("store", "config", "documents", "ledger"), 4),
     "engine": 5,
     **dict.fromkeys(("slack", "web", "drill", "doctor"), 6),

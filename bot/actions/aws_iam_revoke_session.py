@@ -33,6 +33,11 @@ class RevokeSession(OfRole):
     params = (
         aws.AGENT,
         Param("session", doc="the session: its ARN (assumed-role/...), its user id (AROA...:name), or its name alone"),
+        Param(
+            "role",
+            required=False,
+            doc="ARN of one role: of its own, or of `chained_roles` in agents.yaml; all its own by default",
+        ),
         aws.CONNECTION,
     )
     outputs = ("role", "session", "policy", "cutoff", "alive_until", "target", "why")
@@ -50,7 +55,7 @@ class RevokeSession(OfRole):
         session = arn[3] if arn else plain[2] if plain else ""
         if not session:
             raise ValueError(f"{named!r} names no session: give its ARN, its user id (AROA...:name) or its name")
-        found = super().targets(params, agent)
+        found = self._of_role(params, agent)
         if arn:
             of = [each.params["role"] for each in found]
             found = tuple(each for each in found if _is(each.params["role"], arn[1], arn[2]))
@@ -65,6 +70,14 @@ class RevokeSession(OfRole):
             )
             for each in found
         )
+
+    def _of_role(self, params: Mapping[str, Any], agent: Agent | None) -> tuple[Target, ...]:
+        role, known = str(params.get("role") or ""), aws.identity(params, agent)
+        if not role or known is None or agent is None:
+            return super().targets(params, agent)
+        if role not in (*known.roles, *known.chained_roles):
+            raise ValueError(f"{role} is no role of {agent.id}, and agents.yaml does not list it in chained_roles")
+        return tuple(aws.role_targets(replace(known, roles=(role,)), agent.id))
 
     def name(self, params: Mapping[str, Any]) -> str:
         return f"session {params['session']} of {aws.role_name(params['role'])}"

@@ -12,7 +12,6 @@ from typing import Any
 
 from bot import __version__
 from bot.commands import (
-    agents,
     catalogue,
     doctor,
     drill,
@@ -22,6 +21,7 @@ from bot.commands import (
     ledger,
     people,
     plan,
+    reach,
     serve,
     slack,
     verbs,
@@ -34,6 +34,7 @@ from bot.errors import FiredoorError
 COMMANDS: tuple[Command, ...] = (
     *folder.COMMANDS,
     *plan.COMMANDS,
+    *reach.COMMANDS,
     *doctor.COMMANDS,
     *serve.COMMANDS,
     *slack.COMMANDS,
@@ -42,12 +43,10 @@ COMMANDS: tuple[Command, ...] = (
     *incident.COMMANDS,
     *verbs.COMMANDS,
     *people.COMMANDS,
-    *agents.COMMANDS,
     *ledger.COMMANDS,
     *catalogue.COMMANDS,
 )
 GROUPS = {
-    "agents": "instances of agents, and their keys",
     "incident": "read incidents, and speak to them as a person",
     "quarantine": "payloads that no source could read",
     "ledger": "the sealed record, for auditors",

@@ -236,6 +236,12 @@ def _aws(section: Section) -> AwsIdentity:
                 section.report("roles", f"{role!r} is not the ARN of a role.")
             elif parts[4] != account:
                 section.report("roles", f"{role!r} is in another account than {account}.")
+        chained = section.texts("chained_roles")
+        for role in chained:
+            if not re.fullmatch(r"arn:[\w-]+:iam::\d{12}:role/\S+", role):
+                section.report("chained_roles", f"{role!r} is not the ARN of a role.")
+            elif role in roles:
+                section.report("chained_roles", f"{role!r} is one of its own roles.", "Name it once.")
         instances = section.texts("instances")
         for instance in instances:
             if not re.fullmatch(r"i-[0-9a-f]{8,17}", instance):
@@ -247,6 +253,7 @@ def _aws(section: Section) -> AwsIdentity:
             account=account,
             region=section.text("region", AwsIdentity().region),
             roles=roles,
+            chained_roles=chained,
             users=section.texts("users"),
             access_keys=section.texts("access_keys"),
             instance_profiles=section.texts("instance_profiles"),

@@ -35,7 +35,7 @@ from bot.domain.playbook import (
     Step,
     Trigger,
 )
-from bot.domain.view import AGENT, ALERT, ALERT_WITH_TEXT, INCIDENT, Shape
+from bot.domain.view import AGENT, ALERT, ALERT_WITH_TEXT, INCIDENT, REACH, Shape
 from bot.domain.wording import listed
 
 API_VERSION = "firedoor/v1"
@@ -107,7 +107,7 @@ class _Reader:
                 self.timeout = self.positive(defaults, "timeout", self.timeout)
                 self.retry = self.read_retry(defaults)
                 verify = self.verify(defaults)
-            scope = {"alert": ALERT, "agent": AGENT, "incident": INCIDENT}
+            scope = {"alert": ALERT, "agent": AGENT, "incident": INCIDENT, "reach": REACH}
             steps = {
                 name: step
                 for name, node in top.entries("steps", names=True).items()

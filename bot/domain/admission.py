@@ -32,6 +32,7 @@ from bot.domain.events import (
     Released,
     Started,
     StatusChanged,
+    Surveyed,
     Unacknowledged,
     Verified,
 )
@@ -54,6 +55,8 @@ def admit(incident: Incident, event: Event) -> None:
         case Verified(step=step, call=call):  # its target's stream has admitted it
             if call not in _run(incident, step).calls:
                 raise Refused("no_such_call", f"Step {step} of {incident.id} makes no call {call!r}.")
+        case Surveyed(decision=decision):
+            _outstanding(incident, decision)
         case Posted(decision=decision) | PostFailed(decision=decision) | DocumentDrafted(decision=decision):
             _outstanding(incident, decision)
         case ChannelOpened(decision=decision) | ChannelFailed(decision=decision) | Invited(decision=decision):

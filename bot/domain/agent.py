@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -37,6 +39,7 @@ class AwsIdentity:
     account: str = ""
     region: str = "us-east-1"
     roles: tuple[str, ...] = ()  # role ARNs
+    chained_roles: tuple[str, ...] = ()  # ARNs of others' roles: the sessions of them that it got may be cut
     users: tuple[str, ...] = ()  # IAM user names
     access_keys: tuple[str, ...] = ()  # long-term access key ids, of the users above
     instance_profiles: tuple[str, ...] = ()  # ARNs
@@ -99,3 +102,20 @@ class Agent:
         if self.github:
             found |= {self.github.login}
         return frozenset(found - {""})
+
+
+CHILDREN = 50  # delegates that one agent may have, those of its delegates counted
+
+
+def delegates_of(agent: Agent, find: Callable[[str], Agent | None]) -> tuple[Agent, ...]:
+    """Everybody who acts for it, and for those in turn, the nearest first, each once; at most CHILDREN. Agents that
+    delegate to each other are no trouble."""
+    found: dict[str, Agent] = {agent.id: agent}
+    ahead = deque((agent,))
+    while ahead:
+        for id in ahead.popleft().delegates:
+            child = None if id in found or len(found) > CHILDREN else find(id)
+            if child is not None:
+                found[id] = child
+                ahead.append(child)
+    return tuple(found.values())[1:]

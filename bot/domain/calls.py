@@ -30,6 +30,7 @@ class Call:
     again_at: datetime | None = None
     waits: int = 0  # answers in a row that were no answers: the system could not be reached
     final: bool = False
+    held: bool = False  # its hold was placed
     undo: Mapping[str, Any] | None = None
     after: Aftermath | None = None  # what the system's log said since it was cut
     looked_at: datetime | None = None  # when it last was, since it was made

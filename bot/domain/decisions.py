@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from bot.domain.events import Hold, Verb
+from bot.domain.events import Hold, Phase, Verb
 
 # Decisions ------------------------------------------------------------------------------------------------------
 # Those of the first group leave the process through the outbox; those of the second are carried out inside the same
@@ -121,6 +121,16 @@ class DraftDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class Survey:
+    """Ask every system what the agent and its delegates hold. `again_at`: when it is to be asked once more."""
+
+    id: str
+    incident: str
+    phase: Phase
+    again_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedCall:
     """One leaf of a step: an action on one target, rendered and frozen. `name` is `<item>:<target>`."""
 
@@ -203,6 +213,7 @@ Decision = (
     | Invite
     | AskApproval
     | DraftDocument
+    | Survey
     | PlanStep
     | AskPermit
     | EndPermit
@@ -210,4 +221,5 @@ Decision = (
     | ReleaseHold
     | Withdraw
 )
-Queued = RunAction | Page | Notify | Post | OpenChannel | Invite | AskApproval | DraftDocument  # through the outbox
+# Those of the outbox:
+Queued = RunAction | Page | Notify | Post | OpenChannel | Invite | AskApproval | DraftDocument | Survey

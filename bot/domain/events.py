@@ -17,6 +17,7 @@ from bot.domain.agent import Agent, Mode
 from bot.domain.alert import Alert, Sev
 from bot.domain.escalation import Roster
 from bot.domain.outcome import Grade, Outcome
+from bot.domain.reach import Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,7 @@ class Opened:
     notify: tuple[str, ...] = ()  # roles that must be told at the opening (A4)
     timers: Timers = Timers()
     why: str = ""  # which classification rule and trigger chose type and playbook
+    delegates: tuple[Agent, ...] = ()  # who acts for the agent, and for those in turn
     room: bool = False  # it gets a channel of its own
 
 
@@ -186,6 +188,7 @@ class RosterResolved:
 @dataclass(frozen=True, slots=True)
 class AgentResolved:
     agent: Agent | None
+    delegates: tuple[Agent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,6 +405,20 @@ class DocumentDrafted:
     kind: str
     artefact: TextRef
     missing: tuple[str, ...] = ()
+
+
+class Phase(StrEnum):
+    BEFORE = "before"  # at the opening: the blast radius
+    AFTER = "after"  # when containment settled, or is about to be overdue: what is left alive
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """What the agent and its delegates hold was asked of every system."""
+
+    decision: str
+    phase: Phase
+    reach: Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -660,6 +677,7 @@ Event = (
     | Released
     | NoteAdded
     | DocumentDrafted
+    | Surveyed
     | Linked
     | Erased
     | SeverityChanged

@@ -29,6 +29,7 @@ from bot.domain.decisions import (
     Post,
     ReleaseHold,
     RunAction,
+    Survey,
     Withdraw,
 )
 from bot.domain.escalation import next_moment, reached
@@ -63,6 +64,7 @@ from bot.domain.events import (
     Started,
     Status,
     StatusChanged,
+    Surveyed,
     Unacknowledged,
     Verb,
     Verified,
@@ -134,8 +136,11 @@ def _facts(incident: Incident, event: Event, at: datetime) -> Incident:
             return replace(incident, repeats=incident.repeats + count)
         case RosterResolved(roster=roster):
             return replace(incident, roster=roster)
-        case AgentResolved(agent=agent):
-            return replace(incident, agent=agent)
+        case AgentResolved(agent=agent, delegates=delegates):
+            return replace(incident, agent=agent, delegates=delegates)
+        case Surveyed(decision=decision, phase=phase, reach=reach):
+            surveys = {**incident.surveys, phase: reach}
+            return replace(_less(incident, decision), surveys=surveys, survey_out=None)
         case ActionSettled():
             return _settled(_less(incident, event.decision), event, at)
         case Verified():
@@ -233,6 +238,7 @@ def _begin(incident: Incident, opened: Opened, at: datetime) -> Incident:
         opened=opened,
         opened_at=at,
         agent=opened.agent,
+        delegates=opened.delegates,
         roster=opened.roster,
         alerts=1 if opened.alert else 0,
         steps=steps,
@@ -354,7 +360,7 @@ def _undone(incident: Incident, run: StepRun, event: ActionSettled, at: datetime
         why = f"release failed: {getattr(event.outcome, 'why', '')}"
         return _step(incident, run.id, calls=calls, status=StepStatus.FAILED, why=why)
     incident = _step(incident, run.id, calls=calls, why=event.outcome.why if isinstance(event.outcome, Skipped) else "")
-    if all(c.verb is Verb.UNDO and c.final for c in calls.values()):
+    if all(c.verb is Verb.UNDO and c.final for c in calls.values() if c.held):
         incident = _step(incident, run.id, status=StepStatus.RELEASED, holding=False, settled_at=at)
     return incident
 
@@ -370,7 +376,7 @@ def _override(incident: Incident, step: str, accept: bool, at: datetime) -> Inci
     incident = replace(incident, outstanding=incident.outstanding - late, overtaken=incident.overtaken | late)
     incident = replace(incident, failure_paged=False)
     status = StepStatus.READY if calls else StepStatus.WAITING  # one that could not be planned is planned again
-    fresh = {name: Call(call.plan) for name, call in calls.items()}
+    fresh = {name: Call(call.plan, held=call.held) for name, call in calls.items()}
     return _step(
         incident, step, status=status, permitted=bool(calls), accepted=False, calls=fresh, why="", settled_at=None
     )
@@ -526,7 +532,8 @@ def _taken(incident: Incident, decision: Decision, at: datetime) -> Incident:
         case PlanStep(step=step, status=status, action=action, calls=planned, why=why, hash=hash):
             run = incident.steps.get(step) or StepRun(step)
             incident = _withdrawn(incident, run.request, ApprovalState.SUPERSEDED)
-            fresh = {plan.name: Call(plan) for plan in planned}
+            held = {name for name, call in run.calls.items() if call.held}
+            fresh = {plan.name: Call(plan, held=plan.name in held) for plan in planned}
             settled_at = at if StepStatus(status) in SETTLED else None
             run = replace(
                 run, status=StepStatus(status), action=action, calls=fresh, why=why, hash=hash, settled_at=settled_at
@@ -541,8 +548,10 @@ def _taken(incident: Incident, decision: Decision, at: datetime) -> Incident:
             sent = calls[call].sent(decision)
             incident = _step(incident, step, status=StepStatus.RUNNING, calls={**calls, call: sent})
             return replace(incident, outstanding=incident.outstanding | {id})
-        case PlaceHold(hold=hold):
-            incident = _step(incident, hold.step, status=StepStatus.RUNNING, holding=True)
+        case PlaceHold(hold=hold, call=call):
+            calls = incident.steps[hold.step].calls
+            calls = {**calls, call: replace(calls[call], held=True)}
+            incident = _step(incident, hold.step, status=StepStatus.RUNNING, holding=True, calls=calls)
             return fallback.begun(incident, hold.step, at)
         case ReleaseHold(step=step):
             return _step(incident, step, status=StepStatus.RELEASING)
@@ -576,6 +585,10 @@ def _taken(incident: Incident, decision: Decision, at: datetime) -> Incident:
             return replace(incident, members=incident.members | {*persons})
         case DraftDocument(id=id, kind=kind):
             return replace(incident, outstanding=incident.outstanding | {id}, drafted=incident.drafted | {kind})
+        case Survey(id=id, again_at=again_at):
+            out = incident.outstanding | {id}
+            incident = replace(incident, outstanding=out, survey_out=decision, surveyed_at=incident.containment)
+            return _timer(incident, "survey", again_at)
         case Withdraw(decisions=ids):
             for id in ids:
                 incident = _paged(incident, id, "withdrawn")
@@ -607,7 +620,7 @@ def facts_of_card(incident: Incident) -> tuple[object, ...]:
     room = (incident.severity, incident.silenced_until, incident.private, *incident.roles.items())
     tasks = tuple((task.id, task.owner, task.due, task.done) for task in incident.tasks.values())
     stand = (incident.status, incident.containment, incident.acked_by, incident.alerts, incident.updates)
-    return (*stand, steps, asked, room, tasks)
+    return (*stand, steps, asked, room, tasks, *incident.surveys.values())
 
 
 def facts_of_announcement(incident: Incident) -> tuple[object, ...]:

@@ -11,6 +11,7 @@ from bot.domain.expression import ExpressionError, evaluate, render
 from bot.domain.incident import Incident, StepStatus
 from bot.domain.playbook import Call as PlaybookCall
 from bot.domain.playbook import Rung, Step, Target
+from bot.domain.reach import reach_names
 from bot.domain.state import PSEUDO
 from bot.domain.view import agent_names, alert_names, incident_names
 
@@ -52,14 +53,19 @@ def _calls(incident: Incident, step: Step, call: PlaybookCall, names: dict[str, 
             raise ExpressionError(f"{step.id}: foreach needs a list, it got {type(found).__name__}")
         items = found
     numbers = step.stage.part(len(items)) if step.stage else range(len(items))
-    planned: dict[str, PlannedCall] = {}
+    before = incident.steps.get(step.id)
+    held = before.calls.values() if before and before.holding else ()
+    planned = {call.plan.name: call.plan for call in held}  # planned again: what it holds, it goes on holding
+    names_held = {plan.target: plan.name for plan in planned.values()}
     for number in numbers:
         item = items[number]
         scope = names if step.foreach is None else {**names, "item": item}
         arguments = {key: render(value, scope) for key, value in call.arguments.items()}
-        targets: tuple[Target, ...] = incident.frozen.catalogue.targets(call.uses, arguments, incident.agent)
+        targets: tuple[Target, ...] = incident.frozen.catalogue.targets(
+            call.uses, arguments, incident.enrolled(arguments.get("agent"))
+        )
         for target in targets:
-            name = f"{number}:{target.id}"
+            name = names_held.get(target.id) or f"{number}:{target.id}"
             planned[name] = PlannedCall(name, target.id, target.params, target.system, target.level)
     return tuple(planned.values())
 
@@ -111,7 +117,7 @@ def names_of(incident: Incident) -> dict[str, Any]:
     opened = incident.begun
     return {
         "alert": alert_names(alert) if (alert := incident.cause or opened.alert) else {},
-        "agent": agent_names(incident.agent) if incident.agent else {"id": opened.agent_uid},
+        "agent": agent_names(incident.agent, incident.delegates) if incident.agent else {"id": opened.agent_uid},
         "incident": incident_names(
             id=incident.id,
             severity=incident.worst_severity.name,
@@ -119,6 +125,7 @@ def names_of(incident: Incident) -> dict[str, Any]:
             status=incident.status,
             opened_at=incident.start,
         ),
+        "reach": reach_names(incident.reach),
         "steps": {run.id: {"status": str(run.status), "outputs": dict(run.outputs)} for run in incident.steps.values()},
     }
 

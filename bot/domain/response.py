@@ -55,6 +55,7 @@ from bot.domain.planning import must_ask, names_of, permit_group, plan
 from bot.domain.playbook import OnError, Step
 from bot.domain.room import keep_room, open_channel
 from bot.domain.state import SATISFIED
+from bot.domain.survey import awaits, look, plan_again
 from bot.domain.turn import Turn
 
 
@@ -64,6 +65,7 @@ def advance(incident: Incident, event: Event, at: datetime) -> tuple[Incident, t
     open_channel(turn)
     _progress(turn)
     page_people(turn)
+    look(turn)
     _papers(turn)
     _room(turn)
     return turn.now, tuple(turn.decisions)
@@ -82,6 +84,7 @@ def _progress(turn: Turn) -> None:
         _stop_asking(turn)
     if not turn.now.frozen.playbook:
         return
+    plan_again(turn)
     moved = True
     while moved:
         before = len(turn.decisions)
@@ -112,7 +115,7 @@ def _consider(turn: Turn, step: Step) -> None:
         turn.do(PlanStep(turn.next_id, step.id, StepStatus.SKIPPED, why=why))
         return
     status, why = fallback.verdict(turn.now, step)
-    if status is StepStatus.WAITING:
+    if status is StepStatus.WAITING or awaits(turn.now, step):
         return
     if status is not None:
         turn.do(PlanStep(turn.next_id, step.id, status, why=why))
@@ -134,8 +137,10 @@ def _satisfied(incident: Incident, run: StepRun, *, strictly: bool) -> bool:
 
 
 def _ask_permits(turn: Turn) -> None:
-    """One question for all containing steps that became ready together, one for each group."""
-    waiting: dict[str, list[StepRun]] = {}
+    """One question for all containing steps that became ready together, one for each group. Those that go through a
+    list (children, chained roles, what the alert names) ask after the agent's own, which their number must not hold
+    back."""
+    waiting: dict[tuple[str, bool], list[StepRun]] = {}
     names = names_of(turn.now)
     asked = {step for d in turn.decisions if isinstance(d, AskPermit) for step in d.steps}
     for run in turn.now.steps.values():
@@ -143,9 +148,10 @@ def _ask_permits(turn: Turn) -> None:
         if (run.status is StepStatus.AWAITING_PERMIT and _just_planned(turn, run.id)) or granted:
             group = permit_group(turn.now, turn.now.spec(run.id), names)
             if group is not None and run.id not in asked:
-                waiting.setdefault(group, []).append(run)
+                spreads = group == "" and turn.now.spec(run.id).foreach is not None
+                waiting.setdefault((group, spreads), []).append(run)
     playbook = turn.now.frozen.playbook
-    for group, runs in waiting.items():
+    for (group, _), runs in sorted(waiting.items(), key=lambda one: one[0][1]):
         turn.do(
             AskPermit(
                 id=turn.next_id,
@@ -274,7 +280,7 @@ def _stop_asking(turn: Turn) -> None:
 
 def _release(turn: Turn, event: Released) -> None:
     for call in turn.now.steps[event.step].calls.values():
-        if call.verb is Verb.UNDO and call.final:
+        if not call.held or (call.verb is Verb.UNDO and call.final):
             continue  # let go already: the release failed at another of its targets and is asked for again
         turn.do(ReleaseHold(turn.next_id, call.plan.target, turn.now.id, event.step, event.by))
 

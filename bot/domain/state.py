@@ -13,10 +13,11 @@ from bot.domain.alert import Alert, Sev
 from bot.domain.approval import Approval, ApprovalState
 from bot.domain.calls import Call
 from bot.domain.containment import Containment
-from bot.domain.decisions import Notify, Page
+from bot.domain.decisions import Notify, Page, Survey
 from bot.domain.escalation import Contact, Matrix, Roster
-from bot.domain.events import Opened, Status, TextRef
+from bot.domain.events import Opened, Phase, Status, TextRef
 from bot.domain.playbook import Catalogue, Playbook, Step
+from bot.domain.reach import Reach
 from bot.domain.runbook import Runbook
 from bot.errors import Refused
 
@@ -180,6 +181,10 @@ class Incident:
     first_contained_at: datetime | None = None
     warned: Mapping[str, datetime] = field(default_factory=dict)  # by what: when people were last paged for a lost cut
     agent: Agent | None = None
+    delegates: tuple[Agent, ...] = ()  # who acts for it, and for those in turn
+    surveys: Mapping[Phase, Reach] = field(default_factory=dict)  # what they hold, as last found
+    survey_out: Survey | None = None  # under way
+    surveyed_at: Containment | None = None  # how containment stood when it was last asked
     roster: Roster = field(default_factory=dict)
     alerts: int = 0
     news: tuple[datetime, ...] = ()  # when the latest alerts were taken in
@@ -233,6 +238,15 @@ class Incident:
     @property
     def alert(self) -> Alert | None:
         return self.opened.alert if self.opened else None
+
+    @property
+    def reach(self) -> Reach | None:
+        """What the agent and its delegates hold, as last found; None where nobody has looked yet."""
+        return self.surveys.get(Phase.AFTER) or self.surveys.get(Phase.BEFORE)
+
+    def enrolled(self, agent: object) -> Agent | None:
+        """Whose record an action on this agent goes by: a delegate's own, else that of the incident's agent."""
+        return next((child for child in self.delegates if child.id == agent), self.agent)
 
     @property
     def severity(self) -> Sev:

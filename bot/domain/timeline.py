@@ -30,6 +30,7 @@ from bot.domain.decisions import (
     Post,
     ReleaseHold,
     RunAction,
+    Survey,
     Withdraw,
 )
 from bot.domain.escalation import Roster
@@ -71,6 +72,7 @@ from bot.domain.events import (
     PageFailed,
     PageSent,
     Permitted,
+    Phase,
     PinChanged,
     Pinned,
     Posted,
@@ -86,6 +88,7 @@ from bot.domain.events import (
     Status,
     StatusChanged,
     Summoned,
+    Surveyed,
     TaskAdded,
     TaskChanged,
     TextRef,
@@ -95,6 +98,7 @@ from bot.domain.events import (
     Verified,
 )
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown, alive_until
+from bot.domain.reach import Reach, living_text, radius
 from bot.domain.record import Entry
 from bot.domain.wording import (
     aftermath_text,
@@ -124,6 +128,7 @@ SILENT: Mapping[type, str] = {
     PlaceHold: "the call's answer is narrated",
     ReleaseHold: "the person's release is narrated",
     DraftDocument: "the draft is narrated",
+    Survey: "what was found is narrated",
 }
 MACHINE = "firedoor"
 LATE = timedelta(seconds=60)  # a deadline noticed later than this says so
@@ -376,10 +381,25 @@ def _event(entry: Entry, known: _Known) -> Iterator[Told]:
             wrong = handshake.SAID[handshake.Why(why)]
             said = f"Instance {name} of agent {uid} said {mode.name.lower()}, epoch {epoch}, and {wrong}: not taken."
             yield _say("containment", "bad", said, name)
+        case Surveyed(phase=phase, reach=reach):
+            yield from _surveyed(phase, reach, known)
         case Posted():
             return  # SILENT
         case _:
             assert_never(event)
+
+
+def _surveyed(phase: Phase, reach: Reach, known: _Known) -> Iterator[Told]:
+    who = f"Agent {known.agent}" if known.agent else "The agent"
+    if phase is Phase.BEFORE:
+        yield _say("record", "info", f"{who} holds {radius(reach)}.")
+    elif alive := living_text(reach):
+        yield _say("containment", "bad", f"Left alive: {alive}.")
+    else:
+        none = "Nothing that could be read is left alive." if reach.unread else "Nothing is left alive that was found."
+        yield _say("containment", "good", none)
+    if reach.unread:
+        yield _say("record", "bad", f"Not read: {'; '.join(reach.unread)}.")
 
 
 def _opened(entry: Entry, event: Opened, known: _Known) -> Iterator[Told]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,11 +22,16 @@ ALERT: Mapping[str, Shape] = {
 ALERT_WITH_TEXT: Mapping[str, Shape] = {**ALERT, "title": None, "message": None}
 AGENT: Mapping[str, Shape] = {
     **dict.fromkeys(("id", "name", "owner", "team", "gateways", "labels")),
+    "delegates": (None,),
     "vault": dict.fromkeys(
         ("connection", "namespace", "entity_id", "lease_prefixes", "approles", "token_accessors", "mode_path")
     ),
     "aws": dict.fromkeys(("connection", "account", "region", "roles", "users", "access_keys", "mode_parameter")),
     "kubernetes": dict.fromkeys(("connection", "namespaces", "workloads", "pod_labels")),
+}
+REACH: Mapping[str, Shape] = {
+    "chained": (dict.fromkeys(("agent", "role", "session", "connection")),),
+    "unread": (None,),
 }
 INCIDENT: Mapping[str, Shape] = dict.fromkeys(("id", "severity", "type", "status", "opened_at"))
 
@@ -66,9 +71,10 @@ def alert_names(alert: Alert, text: AlertText | None = None) -> dict[str, Any]:
     } | ({} if text is None else {"title": text.title, "message": text.message})
 
 
-def agent_names(agent: Agent) -> dict[str, Any]:
-    """`agent` in expressions; `vault`, `aws` and `kubernetes` are null where the agent has none. Leave the name out for
-    an unknown agent, so that using it is an error."""
+def agent_names(agent: Agent, delegates: Sequence[Agent] = ()) -> dict[str, Any]:
+    """`agent` in expressions. `delegates` are everybody who acts for it and for those in turn; `vault`, `aws` and
+    `kubernetes` are null where the agent has none. Leave the name out for an unknown agent, so that using it is an
+    error."""
     vault, aws, kubernetes = agent.vault, agent.aws, agent.kubernetes
     return {
         "id": agent.id,
@@ -77,6 +83,7 @@ def agent_names(agent: Agent) -> dict[str, Any]:
         "team": agent.team,
         "gateways": list(agent.gateways),
         "labels": dict(agent.labels),
+        "delegates": [child.id for child in delegates] or list(agent.delegates),
         "vault": vault
         and {
             "connection": vault.connection,

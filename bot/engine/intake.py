@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from bot.config.settings import Settings
-from bot.domain.agent import Agent
+from bot.domain.agent import Agent, delegates_of
 from bot.domain.alert import Alert, AlertText, Sev
 from bot.domain.classification import UNCLASSIFIED
 from bot.domain.events import AlertReceived, AlertsCounted, Opened, Timers
@@ -157,6 +157,7 @@ def place(responder: Responder, arrival: Arrival) -> Receipt:
         text=tx.put_text(incident, _text(alert.text)),
         pins=pins,
         roster=responder.world.config.people.roster(now),
+        delegates=delegates_of(agent, responder.world.ports.directory.agent) if agent else (),
         initiator=source.owner,
         contain=not distrust,
         started=choice.playbook is not None,
@@ -206,6 +207,7 @@ def declare(
         text=tx.put_text(incident, _text(AlertText(title, message))),
         pins=pins,
         roster=world.config.people.roster(now),
+        delegates=delegates_of(agent, world.ports.directory.agent) if agent else (),
         initiator=by,
         declared_by=by,
         contain=contain and not (agent_id and world.ports.directory.protected(agent_id)),

@@ -16,23 +16,38 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, assert_never, cast
 
+from bot import reach
 from bot.documents import render
 from bot.domain.containment import Target
-from bot.domain.decisions import AskApproval, DraftDocument, Invite, Notify, OpenChannel, Page, Post, Queued, RunAction
+from bot.domain.decisions import (
+    AskApproval,
+    DraftDocument,
+    Invite,
+    Notify,
+    OpenChannel,
+    Page,
+    Post,
+    Queued,
+    RunAction,
+    Survey,
+)
 from bot.domain.events import (
     ChannelFailed,
     DocumentDrafted,
     Event,
     PageFailed,
     PageSent,
+    Phase,
     Posted,
     PostFailed,
+    Surveyed,
     TextRef,
     Verb,
     Verified,
 )
 from bot.domain.incident import Incident
 from bot.domain.outcome import Outcome, Pending, Unknown
+from bot.domain.reach import Reach, redacted
 from bot.engine.breaker import Breaker, Breakers
 from bot.engine.calls import Calls, unread
 from bot.engine.crash import point
@@ -135,7 +150,8 @@ class Performer:
         """Carries out what waits, in order of priority, until nothing is left. Returns how many decisions that were."""
         count = 0
         while self._waiting:
-            self._waiting.sort(key=lambda c: (c.priority, c.enqueued_at))
+            # In earnest a look at the opening goes beside the cuts. In line it goes before them: no time passes there.
+            self._waiting.sort(key=lambda c: (not _is_first_look(c), c.priority, c.enqueued_at))
             claim = self._waiting.pop(0)
             self._flights[claim.decision.id] = flight = Flight(claim)
             self._fly(flight)
@@ -273,6 +289,8 @@ class Performer:
                 self._invite(claim, decision, flight)
             case DraftDocument():
                 self._draft(decision, flight)
+            case Survey():
+                self._survey(claim, decision, flight)
             case _:
                 assert_never(decision)
 
@@ -440,6 +458,16 @@ class Performer:
             self._write(write)
             point("settled-DraftDocument")
 
+    def _survey(self, claim: Claim, decision: Survey, flight: Flight) -> None:
+        """It takes no longer than a look may: what has not answered by then is unread."""
+        incident, world = self._incident(claim), self._world
+        found = Reach()
+        if incident.agent:
+            found = reach.survey((incident.agent, *incident.delegates), world.ports, threads=self._threads)
+        point("after-Survey")
+        if self._landed(flight):
+            self._settle(decision, Surveyed(decision.id, decision.phase, redacted(found, world.redactor.text)))
+
     def _text(self, ref: TextRef) -> str | None:
         with self._store.reading() as tx:
             return _reader(tx.get_text)(ref)
@@ -489,7 +517,13 @@ def _system(decision: Queued) -> str:
             return "chat"
         case OpenChannel() | Invite():
             return "rooms"
+        case Survey():
+            return "reach"
     assert_never(decision)
+
+
+def _is_first_look(claim: Claim) -> bool:
+    return isinstance(claim.decision, Survey) and claim.decision.phase is Phase.BEFORE
 
 
 def _place(decision: Queued) -> tuple[int, int]:

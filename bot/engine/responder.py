@@ -13,6 +13,7 @@ from typing import cast
 
 from bot.domain import containment, handshake, response
 from bot.domain import incident as incidents
+from bot.domain.agent import delegates_of
 from bot.domain.containment import Target
 from bot.domain.decisions import (
     AskPermit,
@@ -91,6 +92,7 @@ PRIORITY: Mapping[str, int] = {
     "OpenChannel": 2,
     "AskApproval": 2,
     "Notify": 3,
+    "Survey": 3,
     "Post": 4,
     "Invite": 5,
     "DraftDocument": 5,
@@ -218,8 +220,11 @@ class Responder:
         return incident
 
     def _resolve_agent(self, incident: Incident) -> Incident:
-        agent = self.world.ports.directory.agent(incident.begun.agent_uid)
-        return incident if agent == incident.agent else self._append(incident, AgentResolved(agent))
+        find = self.world.ports.directory.agent
+        agent = find(incident.begun.agent_uid)
+        delegates = delegates_of(agent, find) if agent else ()
+        same = (agent, delegates) == (incident.agent, incident.delegates)
+        return incident if same else self._append(incident, AgentResolved(agent, delegates))
 
     def _append(self, incident: Incident, event: Event) -> Incident:
         at = self._at(incident.id)

@@ -17,10 +17,10 @@ from bot.domain.incident import Incident
 from bot.domain.wording import listed, span
 from bot.engine.world import ReadText, Said
 from bot.slack import blockkit as kit
-from bot.slack import standing
+from bot.slack import reached, standing
 from bot.slack.approvals import request
 from bot.slack.blockkit import Block
-from bot.slack.card import ACK_BLOCK, ack_button, banner, card, containment, overrides
+from bot.slack.card import ACK_BLOCK, ack_button, banner, card, containment, left_alive, overrides
 from bot.slack.mrkdwn import entities
 from bot.slack.reasons import duty_of, next_for, why_paged
 from bot.slack.room import marked, post, topic, unread
@@ -44,19 +44,21 @@ class SlackVoice:
         facts = {
             "Acknowledged": standing.acknowledged(incident, crowd),
             "Agent": standing.agent(incident, crowd),
+            "Holds": reached.holds(incident) or "not looked at yet",
             "Opened": moment(incident, incident.start),
         }
         why = [f"{reason[0].upper()}{reason[1:]}.", duty_of(incident, page)]
         why += _lateness(incident, page, late, may_repeat)
         then = next_for(incident, page)
         cuts = [str(cut) for cut in standing.cuts(incident)]
-        due = standing.deadlines(incident)
+        living, due = reached.alive(incident), standing.deadlines(incident)
         text = "\n".join(
             [
                 *filter(None, (standing.mode(incident), standing.title(incident), *why)),
                 f"Containment: {standing.headline(incident)}",
                 *(f"  {cut}" for cut in cuts[:CUTS_IN_TEXT]),
                 *([f"  and {len(cuts) - CUTS_IN_TEXT} more"] if len(cuts) > CUTS_IN_TEXT else []),
+                *([f"{reached.alive_head(incident)}:", *(f"  {one}" for one in living)] if living else []),
                 *(f"{label}: {said}" for label, said in facts.items()),
                 *(f"Due: {one}" for one in due),
                 f"Next: {then}",
@@ -68,7 +70,8 @@ class SlackVoice:
             kit.header(standing.title(incident)),
             kit.section("\n".join([f"*{first}*", *rest])),
             *containment(incident),
-            kit.fields({label: entities(facts[label]) for label in ("Agent", "Acknowledged")}),
+            *left_alive(incident),
+            kit.fields({label: entities(facts[label]) for label in ("Agent", "Acknowledged", "Holds")}),
             kit.section(f"*Next:* {entities(then)}"),
             kit.context(*(entities(f"Due {one}") for one in due), f"Opened {entities(facts['Opened'])}"),
         ]

@@ -12,7 +12,7 @@ from bot.domain.wording import span
 from bot.engine.world import ReadText, Said
 from bot.errors import RecordBroken
 from bot.slack import blockkit as kit
-from bot.slack import standing
+from bot.slack import reached, standing
 from bot.slack.blockkit import Block
 from bot.slack.mrkdwn import code, entities, line, plain
 from bot.slack.standing import Crowd, moment
@@ -28,6 +28,7 @@ def card(incident: Incident, read: ReadText, crowd: Crowd) -> Said:
         "Severity": standing.severity(incident, crowd),
         "Acknowledged": standing.acknowledged(incident, crowd),
         "Agent": standing.agent(incident, crowd),
+        "Holds": reached.holds(incident),
         "Next deadline": "; ".join(due) or "none",
         "Roles": standing.roles(incident, crowd),
         "Tasks": standing.tasks(incident),
@@ -37,6 +38,7 @@ def card(incident: Incident, read: ReadText, crowd: Crowd) -> Said:
         *banner(incident),
         kit.header(standing.title(incident)),
         *containment(incident, head),
+        *left_alive(incident),
         kit.fields({label: entities(said) for label, said in facts.items()}),
         *_quote(incident, read),
         *overrides(incident),
@@ -63,6 +65,12 @@ def banner(incident: Incident) -> list[Block]:
 def containment(incident: Incident, head: str = "") -> list[Block]:
     cuts = [_line(cut) for cut in standing.cuts(incident)]
     return kit.listing(entities(head or standing.headline(incident)), cuts)
+
+
+def left_alive(incident: Incident) -> list[Block]:
+    """What of the agent's still works, whatever was cut; nothing while nobody has looked."""
+    lines = reached.alive(incident)
+    return kit.listing(entities(reached.alive_head(incident)), [entities(one) for one in lines]) if lines else []
 
 
 def ack_button(incident: Incident) -> Block:

@@ -74,7 +74,9 @@ def test_every_runbook_has_the_five_phases(example: Config, type: str) -> None:
 def test_production_change_contains_at_once_and_quarantines_with_two_groups(example: Config) -> None:
     steps = example.playbooks["unintended-production-change"].steps
     at_once = [step.id for step in steps.values() if step.contains and not step.needs and not step.after]
-    assert at_once == ["shadow", "revoke_vault", "disable_keys", "revoke_sessions"]
+    assert at_once[:4] == ["shadow", "revoke_vault", "disable_keys", "revoke_sessions"]
+    others = ["shadow_delegates", "revoke_delegates_vault", "disable_delegates_keys", "revoke_delegates_sessions"]
+    assert at_once[4:] == [*others, "revoke_chained"]
     assert steps["shadow"].require is Grade.EFFECT
     approval = steps["quarantine_role"].approval
     assert approval is not None

@@ -26,9 +26,11 @@ from bot.domain.decisions import (
     Page,
     PageKind,
     PlaceHold,
+    PlanStep,
     Post,
     ReleaseHold,
     RunAction,
+    Survey,
     Withdraw,
 )
 from bot.domain.escalation import Matrix
@@ -51,6 +53,7 @@ from bot.domain.events import (
     Released,
     SeverityChanged,
     Standing,
+    Surveyed,
     TextRef,
     Verb,
     Verified,
@@ -59,6 +62,7 @@ from bot.domain.expression import Expression, Literal, Template
 from bot.domain.incident import Frozen, Incident, StepStatus, admit, due, fold, is_held, next_deadline
 from bot.domain.outcome import Done, Grade, Outcome, Pending, Skipped
 from bot.domain.playbook import Call, Playbook, Step, Target
+from bot.domain.reach import Held, Reach
 from bot.domain.record import Entry
 from bot.domain.response import advance
 from bot.domain.runbook import Runbook
@@ -122,6 +126,7 @@ class Desk:
     targets: dict[str, containment.Target] = field(default_factory=dict)
     entries: dict[str, list[Entry]] = field(default_factory=dict)
     queue: dict[str, tuple[str, Decision]] = field(default_factory=dict)  # decision id -> (stream, decision)
+    surveys: dict[str, Survey] = field(default_factory=dict)  # looks that are under way
     groups: dict[str, list[str]] = field(default_factory=dict)  # concurrency group -> holder, then waiters
     ids: set[str] = field(default_factory=set)
 
@@ -213,6 +218,8 @@ class Desk:
                     self.queue.pop(gone, None)
             case Post() | AskApproval() | DraftDocument() | OpenChannel() | Invite() if self.eager:
                 self.answer(decision)
+            case Survey():
+                self.surveys[decision.id] = decision
             case Page() | Notify() | RunAction() | Post() | AskApproval() | DraftDocument() | OpenChannel() | Invite():
                 self.queue[decision.id] = (id, decision)
 
@@ -256,6 +263,12 @@ class Desk:
     def calls(self, step: str = "", incident: str = "") -> list[RunAction]:
         found = [d for _, d in self.queue.values() if isinstance(d, RunAction)]
         return [d for d in found if (not step or d.step == step) and (not incident or d.incident == incident)]
+
+    def survey(self, *held: Held, unread: tuple[str, ...] = ()) -> Survey:
+        """The oldest look that is under way comes back."""
+        decision = self.surveys.pop(next(iter(self.surveys)))
+        self.happen(decision.incident, Surveyed(decision.id, decision.phase, Reach.of(held, unread)))
+        return decision
 
     def settle(self, step: str | RunAction, outcome: Outcome, incident: str = "") -> RunAction:
         """The first outstanding call of this step comes back."""
@@ -437,6 +450,9 @@ def is_contained(incident: Incident, entries: list[Entry]) -> bool:
                 latest[key] = Done(Grade.UNVERIFIED)
         for decision in entry.decisions:
             match decision:
+                case PlanStep(step=step, calls=calls) if step in planned and calls:  # it cuts again, and more
+                    planned[step] |= {call.name for call in calls}
+                    latest = {key: outcome for key, outcome in latest.items() if key[0] != step}
                 case PlaceHold(hold=hold, call=name):
                     planned.setdefault(hold.step, set()).add(name)
                     latest.pop((hold.step, name), None)

@@ -60,6 +60,7 @@ from bot.domain.events import (
     Status,
     StatusChanged,
     Summoned,
+    Surveyed,
     TaskAdded,
     TaskChanged,
     TextRef,
@@ -68,10 +69,11 @@ from bot.domain.events import (
     UpdateGiven,
     Verb,
 )
-from bot.domain.expression import Expression, ListOf, Literal, Name
+from bot.domain.expression import Expression, Item, ListOf, Literal, Name
 from bot.domain.incident import StepStatus, admit, due, next_deadline
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown
 from bot.domain.playbook import ApprovalRule, Concurrency, Manual, OnError, OnTimeout, Playbook, Retry, Rung, Step
+from bot.domain.reach import Alive, Held, Reach
 from bot.domain.record import Entry
 from bot.errors import Refused
 from tests.domain.desk import Desk, call, minutes, playbook, step
@@ -159,11 +161,14 @@ class Life:
             manual = Manual(pick(("sre", "nobody")), {"yes": "boolean"}, minutes(10))
             return step(id, manual=manual, **{key: changes[key] for key in kept})
         foreach: Expression | None = None
-        if self._often(20):
+        if self._often(10):
+            foreach = Item(Name("reach"), Literal("chained"))
+        elif self._often(20):
             foreach = pick((ListOf(()), ListOf((Literal(1), Literal(2))), Literal("no list")))
         arguments: dict[str, Any] = {"level": pick((1, 2, 3))}
         if foreach:
-            arguments["name"] = Name("item")
+            found = isinstance(foreach, Item)
+            arguments["name"] = Item(Name("item"), Literal("session")) if found else Name("item")
         if not contains and self._often(50):
             changes["rollback"] = call("undo_work", level=1)
         actions = ("mode", "mode", "deny", "lock", "both", "none") if contains else ("work", "work", "none")
@@ -184,6 +189,8 @@ class Life:
             control = self.random.choice(tuple(self.force))
             self.force[control] = 0
             self.tampered.add(control)
+        elif chance < 38 and desk.surveys:
+            self._surveyed()
         elif chance < 50 and desk.queue:
             self._message()
         elif chance < 65:
@@ -288,6 +295,16 @@ class Life:
         if stream and not sent.contains:
             event = ActionSettled(sent.id, sent.step, sent.call, sent.verb, outcome)
             assert self.desk.refuses(sent.incident, event) == "already_settled"
+
+    def _surveyed(self) -> None:
+        """It finds sessions, of which some may be cut; or nothing, or only that it could not look."""
+        pick, old = self.random.choice, next(iter(self.desk.surveys.values()))
+        held = [
+            Held("session", one, "aws", "a", alive=pick(tuple(Alive)), chained=True, allowed=pick((True, False)))
+            for one in ("one", "two", "three")[: self.random.randrange(4)]
+        ]
+        self.desk.survey(*held, unread=pick(((), ("aws: away",))))
+        assert self.desk.refuses(old.incident, Surveyed(old.id, old.phase, Reach())) == "already_settled"
 
     def _message(self) -> None:
         id, decision = self.random.choice(list(self.desk.queue.values()))

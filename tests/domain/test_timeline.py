@@ -56,6 +56,7 @@ from bot.domain.events import (
     PageFailed,
     PageSent,
     Permitted,
+    Phase,
     PinChanged,
     Pinned,
     Posted,
@@ -71,6 +72,7 @@ from bot.domain.events import (
     Status,
     StatusChanged,
     Summoned,
+    Surveyed,
     TaskAdded,
     TaskChanged,
     TextRef,
@@ -80,6 +82,7 @@ from bot.domain.events import (
     Verified,
 )
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped, Unknown
+from bot.domain.reach import Held, Reach
 from bot.domain.record import Entry
 from bot.domain.timeline import SILENT, Line, narrate
 from tests.domain.incidents import (
@@ -128,6 +131,7 @@ EVENTS: dict[type, Event] = {
         Released("shadow", "commander-1"),
         NoteAdded("responder-1", TextRef("note", "d")),
         DocumentDrafted("d", "postmortem", TextRef("doc", "d"), ("dpo: impact",)),
+        Surveyed("d", Phase.AFTER, Reach.of([Held("lease", "aws/creds/7/x", "vault", "agent-7")], ["aws: away"])),
         Linked("INC-8"),
         Erased("dpo-1"),
         HoldPlaced("agent:agent-7", HOLD, "0:agent:agent-7"),
