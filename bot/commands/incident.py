@@ -349,7 +349,7 @@ def _why_arguments(parser: ArgumentParser) -> None:
 
 def _document_arguments(parser: ArgumentParser) -> None:
     _incident(parser)
-    parser.add_argument("kind", metavar="KIND", help="postmortem, customer-initial, internal-brief")
+    parser.add_argument("kind", metavar="KIND", help="postmortem, containment, customer-initial, internal-brief")
     with_config(parser)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,11 +20,13 @@ from bot.domain.events import (
     PageFailed,
     PageSent,
     SeverityChanged,
+    Standing,
     Verb,
+    Verified,
 )
 from bot.domain.incident import Incident, StepRun, StepStatus, is_held
 from bot.domain.measures import NOTIFY, Measures, Verdict, measures
-from bot.domain.outcome import Done, Failed, Grade, Outcome, Skipped, Unknown
+from bot.domain.outcome import Done, Failed, Grade, Outcome, Skipped, Unknown, alive_until
 from bot.domain.record import Entry
 from bot.domain.timeline import Line, narrate
 from bot.domain.wording import aftermath_text, evidence_text, listed, reason_text, topic_text
@@ -48,6 +50,18 @@ class Proof:
     settled: datetime | None = None
     answers: tuple[datetime, ...] = ()
     released: bool = False
+    alive_until: datetime | None = None  # what was cut may pass until then
+    looks: tuple[Look, ...] = ()  # when it was looked at again and what was news to the incident, oldest first
+    after: str = ""  # what the system's log says of its use since; '' where nobody could ask it
+    undo: str = ""  # whether a release takes it back
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """`found`: `stands` with its grade, `lost`, or `unread` with why."""
+
+    at: datetime
+    found: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +174,7 @@ class _Course:
 
     began: datetime | None = None
     answers: list[datetime] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
 
 
 def _proofs(incident: Incident, entries: Sequence[Entry]) -> Iterator[Proof]:
@@ -171,7 +186,9 @@ def _proofs(incident: Incident, entries: Sequence[Entry]) -> Iterator[Proof]:
         required = incident.spec(run.id).require if held else Grade.UNVERIFIED
         for call in run.calls.values():
             course = courses.get((run.id, call.plan.name), _Course())
-            yield _proof(run, call, held, required, course, incident.at)
+            proof = _proof(run, call, held, required, course, incident.at)
+            undoable = incident.frozen.catalogue.undoable(run.action)
+            yield replace(proof, undo=_undo(run, undoable) if held else "")
         if not run.calls:
             yield _uncalled(run, held, required)
 
@@ -182,6 +199,8 @@ def _courses(entries: Sequence[Entry]) -> dict[tuple[str, str], _Course]:
         match entry.event:
             case ActionSettled(step=step, call=call, verb=Verb.RUN):
                 courses.setdefault((step, call), _Course()).answers.append(entry.at)
+            case Verified(step=step, call=call) as event:
+                courses.setdefault((step, call), _Course()).looks.append(Look(entry.at, _found(event)))
         for decision in entry.decisions:
             match decision:
                 case PlaceHold(hold=hold, call=call):
@@ -210,7 +229,24 @@ def _proof(run: StepRun, call: Call, held: bool, required: Grade, course: _Cours
         settled=course.answers[-1] if course.answers and outcome else None,
         answers=tuple(course.answers[:-1] if outcome else course.answers),
         released=run.status is StepStatus.RELEASED,
+        alive_until=alive_until(outcome.evidence) if isinstance(outcome, Done) else None,
+        looks=tuple(course.looks),
+        after=aftermath_text(call.after) if call.after else "",
     )
+
+
+def _found(event: Verified) -> str:
+    if event.standing is Standing.STANDS:
+        return f"stands, {event.grade.label}"
+    return f"{event.standing}: {event.why}" if event.why else str(event.standing)
+
+
+def _undo(run: StepRun, undoable: bool) -> str:
+    if run.status is StepStatus.RELEASED:
+        return "released"
+    if not undoable:
+        return "cannot be taken back"
+    return f"firedoor incident release, step {run.id}" if run.holding else "nothing is held"
 
 
 def _trouble(run: StepRun, call: Call) -> str:

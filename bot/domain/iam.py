@@ -76,6 +76,31 @@ def denies_everything(document: Mapping[str, Any], context: Mapping[str, Context
         return False
 
 
+def may_assume(trust: Mapping[str, Any], principal: str, context: Mapping[str, ContextValue] | None = None) -> Decision:
+    """What a role's trust policy says to `sts:AssumeRole` by a user or role (its ARN) or a service
+    (`ecs-tasks.amazonaws.com`). An account stands for every principal in it. Raises UnknownPolicy."""
+    named = tuple(s for s in _several(trust.get("Statement", ())) if _names(s, principal))
+    document = {"Statement": [{**statement, "Resource": "*"} for statement in named]}
+    return evaluate([document], "sts:AssumeRole", "*", context or {})
+
+
+def _names(statement: Mapping[str, Any], principal: str) -> bool:
+    if "Principal" not in statement:
+        raise UnknownPolicy("a trust policy's statement needs a Principal; NotPrincipal is not known here")
+    named = statement["Principal"]
+    if named == "*":
+        return True
+    if not isinstance(named, Mapping) or set(named) - {"AWS", "Service", "Federated", "CanonicalUser"}:
+        raise UnknownPolicy(f"Principal {named!r} is not known here")
+    parts = principal.split(":")
+    if len(parts) < 6:
+        return principal in _several(named.get("Service", ()))
+    account = parts[4]
+    return not {"*", principal, account, f"arn:{parts[1]}:iam::{account}:root"}.isdisjoint(
+        _several(named.get("AWS", ()))
+    )
+
+
 def trusts_nobody(trust: Mapping[str, Any]) -> bool:
     """Whether a role's trust policy lets nobody assume it: without an Allow nobody may, of any account."""
     return all(statement.get("Effect") == "Deny" for statement in _several(trust.get("Statement", ())))
@@ -102,10 +127,17 @@ def _meets(condition: Mapping[str, Any], context: Mapping[str, ContextValue]) ->
 
 def _holds(operator: str, carried: ContextValue | None, values: Sequence[Any]) -> bool:
     if operator == "Null":
-        return any((carried is None) is (_text(value) == "true") for value in values)
-    name = operator.removesuffix("IfExists")
-    if name not in _TESTS:
+        missing = carried is None or (not isinstance(carried, (str, bool, int, float, datetime)) and not carried)
+        return any(missing is (_text(value) == "true") for value in values)
+    of, _, bare = operator.rpartition(":")
+    name = bare.removesuffix("IfExists")
+    if name not in _TESTS or of not in ("", "ForAllValues", "ForAnyValue"):
         raise UnknownPolicy(f"condition operator {operator!r} is not known here")
+    if of:  # IfExists adds nothing to these: of no value, all are so and none is
+        test, negated = _TESTS[name]
+        each = [] if carried is None else [*_several(carried)]
+        good = [any(test(_text(one), _literal(value)) for value in values) is not negated for one in each]
+        return all(good) if of == "ForAllValues" else any(good)
     if carried is not None and not isinstance(carried, (str, bool, int, float, datetime)):
         raise UnknownPolicy(f"{operator!r} on a key with several values needs ForAllValues or ForAnyValue")
     test, negated = _TESTS[name]
@@ -149,6 +181,13 @@ def _arn_like(text: str, pattern: str) -> bool:
     return len(asked := text.split(":", 5)) == len(wanted := pattern.split(":", 5)) and all(map(_like, asked, wanted))
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UnknownPolicy(f"not a number: {text!r}") from error
+
+
 def _time(text: str) -> datetime:
     """ISO 8601 (UTC where it names no zone) or epoch seconds."""
     try:
@@ -171,6 +210,12 @@ _TESTS: Mapping[str, tuple[Test, bool]] = {  # name -> (test, negated)
     "ArnLike": (_arn_like, False),
     "ArnNotEquals": (_arn_like, True),
     "ArnNotLike": (_arn_like, True),
+    "NumericEquals": (lambda carried, value: _number(carried) == _number(value), False),
+    "NumericNotEquals": (lambda carried, value: _number(carried) == _number(value), True),
+    "NumericLessThan": (lambda carried, value: _number(carried) < _number(value), False),
+    "NumericLessThanEquals": (lambda carried, value: _number(carried) <= _number(value), False),
+    "NumericGreaterThan": (lambda carried, value: _number(carried) > _number(value), False),
+    "NumericGreaterThanEquals": (lambda carried, value: _number(carried) >= _number(value), False),
     "Bool": (lambda carried, value: carried.lower() == value.lower(), False),
     "DateEquals": (lambda carried, value: _time(carried) == _time(value), False),
     "DateNotEquals": (lambda carried, value: _time(carried) == _time(value), True),

@@ -26,7 +26,7 @@ from bot.slack.html import STYLE, to_html
 
 DRILLS = EXAMPLE / "drills"
 DEFAULT = "dropped-table"
-PAPERS = ("postmortem", "customer-initial", "internal-brief")
+PAPERS = ("postmortem", "containment", "customer-initial", "internal-brief")
 
 Say = Callable[[str], None]
 Wire = Callable[[Scenario, Config, Path, str], Rehearsal]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from bot.domain.iam import STAMP, Decision, evaluate, trusts_nobody
+from bot.domain.iam import STAMP, Decision, evaluate, may_assume, trusts_nobody
 from bot.ports import AwsAccount, Clock, Retention, Role, StoredObject
 from bot.sandbox.aws_core import AwsCore
 from bot.sandbox.aws_ec2 import SimEc2, SimScaling
@@ -258,16 +258,9 @@ class SimEvidence:
 
 
 def _trusts(trust: Mapping[str, Any], principal: str) -> bool:
-    """Whether a trust policy lets this role or user in. A statement without a Principal, as the roles of a scenario
-    have, is about everybody."""
-    account = f"arn:aws:iam::{principal.split(':')[4]}:root"
-    said = set()
-    for statement in trust.get("Statement", ()):
-        named = statement.get("Principal", "*")
-        names = named.get("AWS", ()) if isinstance(named, Mapping) else named
-        if not {"*", principal, account}.isdisjoint([names] if isinstance(names, str) else names):
-            said.add(statement["Effect"])
-    return said == {"Allow"}
+    """A statement without a Principal, as in the roles that a scenario makes, is about everybody."""
+    said = [{"Principal": "*", **statement} for statement in trust.get("Statement", ())]
+    return may_assume({"Statement": said}, principal) == "allowed"
 
 
 def _attribute(event: Mapping[str, Any], attribute: str) -> Any:

@@ -12,13 +12,19 @@ from bot.documents.facts import Asked, Decided, Proof, Reached, facts
 from bot.domain.alert import Resource, Sev
 from bot.domain.events import (
     Acknowledged,
+    ActionSettled,
+    Aftermath,
     NoteAdded,
     RoleTaken,
     SeverityChanged,
+    Standing,
     TaskAdded,
     TaskChanged,
     TextRef,
     UpdateGiven,
+    Use,
+    Verb,
+    Verified,
 )
 from bot.domain.outcome import Done, Failed, Grade, Pending
 from bot.errors import ConfigError
@@ -195,7 +201,7 @@ def test_an_error_names_the_template_and_its_line(tmp_path: Path, template: str,
 
 
 def test_a_missing_template_lists_those_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"There are: customer-initial, internal-brief, postmortem"):
+    with pytest.raises(ConfigError, match=r"There are: containment, customer-initial, internal-brief, postmortem"):
         draft("regulator", contained())
 
 
@@ -240,3 +246,18 @@ def test_the_postmortem_counts_pages_that_may_repeat_and_asks_once_for_each_thin
     assert "may repeat an earlier one: nobody" not in draft("postmortem", contained()).markdown
     assert text.count("| Verify or cut: ") > 1
     assert text.count("an owner for each thing that is unverified") == 1
+
+
+def test_the_containment_report_tells_every_look_and_what_was_used_after_the_cut() -> None:
+    story = contained()
+    step, run = next((id, run) for id, run in story.incident.steps.items() if run.holding)
+    call, at = next(iter(run.calls)), story.now
+    use = Aftermath(at, at, 1, (Use(at, "GetObject", "ASIA1"),))
+    story.happen(Verified("t/2.0", step, call, Standing.STANDS, Grade.EFFECT))
+    story.happen(Verified("t/3.0", step, call, Standing.LOST, why="the policy is gone"))
+    story.happen(ActionSettled("t/3.0", step, call, Verb.RUN, Done(Grade.EFFECT)))
+    story.happen(Verified("t/4.0", step, call, Standing.STANDS, Grade.EFFECT, after=use))
+    text = draft("containment", story).markdown
+    for said in ("stands, verified", "lost: the policy is gone", "USED once after the cut", "GetObject"):
+        assert said in text
+    assert "NOT contained" in text

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bot.domain.iam import UnknownPolicy, evaluate
+from bot.domain.iam import UnknownPolicy, evaluate, may_assume
 
 CUTOFF = datetime(2026, 1, 10, 12, tzinfo=UTC)
 ALLOW_ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
@@ -119,7 +119,7 @@ def test_arn_wildcards_do_not_reach_over_a_colon():
     ("document", "context", "said"),
     [
         (policy(Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}), {}, "IpAddress"),
-        (policy(Condition={"ForAnyValue:StringLike": {"aws:TagKeys": "x"}}), {}, "ForAnyValue"),
+        (policy(Condition={"ForSomeValue:StringLike": {"aws:TagKeys": "x"}}), {}, "ForSomeValue"),
         (policy(Condition={"StringEquals": {"aws:TagKeys": "x"}}), {"aws:TagKeys": ["x"]}, "several values"),
         (policy(Condition={"StringEquals": {"aws:userid": "${aws:username}"}}), {"aws:userid": "x"}, "variables"),
         (policy(Condition={"DateLessThan": {"aws:TokenIssueTime": "soon"}}), {"aws:TokenIssueTime": CUTOFF}, "a date"),
@@ -130,3 +130,98 @@ def test_arn_wildcards_do_not_reach_over_a_colon():
 def test_what_is_not_understood_is_an_error_and_not_a_guess(document: Any, context: Any, said: str):
     with pytest.raises(UnknownPolicy, match=said):
         evaluate([document], "s3:GetObject", "*", context)
+
+
+TAGS = {"aws:TagKeys": ["key1*"]}
+
+
+@pytest.mark.parametrize(
+    ("operator", "carried", "holds"),
+    [
+        # IAM User Guide, "Multivalued context key examples"; without a value all are so, and none is.
+        ("ForAllValues:StringLike", ["key1:legal"], True),
+        ("ForAllValues:StringLike", ["key1:legal", "key2:sales"], False),
+        ("ForAllValues:StringLike", None, True),
+        ("ForAllValues:StringLike", [], True),
+        ("ForAllValues:StringLikeIfExists", ["key2"], False),
+        ("ForAnyValue:StringLike", ["key1:legal", "key2:sales"], True),
+        ("ForAnyValue:StringLike", ["key2"], False),
+        ("ForAnyValue:StringLike", None, False),
+        ("ForAnyValue:StringLikeIfExists", None, False),
+        ("ForAllValues:StringNotLike", ["key2", "key3"], True),
+        ("ForAllValues:StringNotLike", ["key2", "key1:hr"], False),
+        ("ForAnyValue:StringNotLike", ["key1:hr", "key2"], True),
+        ("ForAnyValue:StringNotLike", None, False),
+        ("ForAllValues:StringLike", "key1:one", True),
+    ],
+)
+def test_operators_on_keys_with_several_values(operator: str, carried: Any, holds: bool) -> None:
+    context = {} if carried is None else {"aws:TagKeys": carried}
+    found = evaluate([policy(Condition={operator: TAGS})], "iam:TagUser", "*", context)
+    assert (found == "allowed") is holds
+
+
+def test_an_empty_list_is_null() -> None:
+    wants = {"Null": {"aws:TagKeys": "false"}, "ForAllValues:StringLike": TAGS}
+    assert evaluate([policy(Condition=wants)], "iam:TagUser", "*", {"aws:TagKeys": []}) == "implicitDeny"
+    assert evaluate([policy(Condition=wants)], "iam:TagUser", "*", {"aws:TagKeys": ["key1"]}) == "allowed"
+
+
+@pytest.mark.parametrize(
+    ("operator", "age", "holds"),
+    [
+        ("NumericLessThan", 3599, True),
+        ("NumericLessThan", 3600, False),
+        ("NumericGreaterThanEquals", "3600", True),
+        ("NumericNotEquals", 3600, False),
+        ("NumericNotEquals", None, True),
+        ("NumericEqualsIfExists", None, True),
+        ("NumericEquals", None, False),
+    ],
+)
+def test_numbers(operator: str, age: Any, holds: bool) -> None:
+    context = {} if age is None else {"aws:MultiFactorAuthAge": age}
+    asked = policy(Condition={operator: {"aws:MultiFactorAuthAge": "3600"}})
+    assert (evaluate([asked], "s3:GetObject", "*", context) == "allowed") is holds
+
+
+ROLE = "arn:aws:iam::111111111111:role/deploy"
+
+
+def trust(**elements: Any) -> dict[str, Any]:
+    return {"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": "*", **elements}]}
+
+
+@pytest.mark.parametrize(
+    ("principal", "asks", "decision"),
+    [
+        ({"AWS": ROLE}, ROLE, "allowed"),
+        ({"AWS": ["arn:aws:iam::111111111111:root"]}, ROLE, "allowed"),
+        ({"AWS": "111111111111"}, ROLE, "allowed"),
+        ({"AWS": "222222222222"}, ROLE, "implicitDeny"),
+        ({"AWS": "arn:aws:iam::111111111111:role/*"}, ROLE, "implicitDeny"),  # no wildcards inside a principal
+        ({"Service": "ecs-tasks.amazonaws.com"}, ROLE, "implicitDeny"),
+        ({"Service": "ecs-tasks.amazonaws.com"}, "ecs-tasks.amazonaws.com", "allowed"),
+        ("*", ROLE, "allowed"),
+    ],
+)
+def test_who_may_assume_a_role(principal: Any, asks: str, decision: str) -> None:
+    assert may_assume(trust(Principal=principal), asks) == decision
+
+
+def test_a_trust_policys_conditions_and_denials_count() -> None:
+    outside = trust(Condition={"StringEquals": {"sts:ExternalId": "firedoor"}})
+    assert may_assume(outside, ROLE, {"sts:ExternalId": "firedoor"}) == "allowed"
+    assert may_assume(outside, ROLE) == "implicitDeny"
+    both = {"Statement": [*trust()["Statement"], *trust(Effect="Deny", Principal={"AWS": ROLE})["Statement"]]}
+    assert may_assume(both, ROLE) == "explicitDeny"
+    assert may_assume(trust(Action="sts:TagSession"), ROLE) == "implicitDeny"
+
+
+@pytest.mark.parametrize("principal", [{"Robot": "x"}, ["a"], 7])
+def test_a_principal_that_is_not_understood_is_an_error(principal: Any) -> None:
+    with pytest.raises(UnknownPolicy):
+        may_assume(trust(Principal=principal), ROLE)
+    nobody = {"Effect": "Deny", "Action": "sts:AssumeRole", "NotPrincipal": {"AWS": ROLE}}
+    with pytest.raises(UnknownPolicy, match="NotPrincipal"):
+        may_assume({"Statement": nobody}, ROLE)
