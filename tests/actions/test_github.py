@@ -263,6 +263,7 @@ def test_runs_that_begin_meanwhile_are_cancelled_too(estate: Estate) -> None:
 def test_runs_that_never_end_are_named(estate: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
     stuck = estate.town.sim.start(SHOP, "deploy.yml", "agent-7[bot]", stubborn=True)
     monkeypatch.setattr(type(estate.town.github), "cancel_run", lambda *_, **__: None)
+    monkeypatch.setattr("bot.actions.github_cancel_runs._PATIENCE", timedelta(minutes=1))
     failed = estate.run(CANCEL)
     assert isinstance(failed, Failed)
     assert failed.retryable
