@@ -440,6 +440,12 @@ def _slack(config: Config, secret: Callable[[SecretRef], str]) -> SlackChat | No
     return SlackChat(secret(slack.bot_token), base_url=slack.api_url) if slack else None
 
 
+def evidence_store(config: Config, folder: Path) -> Evidence:
+    """For commands that read it."""
+    redactor = Redactor(read_keys(config, folder).salt)
+    return _evidence(config, folder, SystemClock(), partial(read_secret, folder=folder, redactor=redactor))
+
+
 def _evidence(config: Config, folder: Path, clock: Clock, secret: Callable[[SecretRef], str]) -> Evidence:
     store = config.settings.evidence
     if store.kind == "folder":

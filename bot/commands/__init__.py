@@ -15,9 +15,11 @@ from bot.commands import (
     catalogue,
     doctor,
     drill,
+    evidence,
     folder,
     gallery,
     incident,
+    investigate,
     ledger,
     people,
     plan,
@@ -44,12 +46,16 @@ COMMANDS: tuple[Command, ...] = (
     *verbs.COMMANDS,
     *people.COMMANDS,
     *ledger.COMMANDS,
+    *evidence.COMMANDS,
+    *investigate.COMMANDS,
     *catalogue.COMMANDS,
 )
 GROUPS = {
     "incident": "read incidents, and speak to them as a person",
     "quarantine": "payloads that no source could read",
     "ledger": "the sealed record, for auditors",
+    "evidence": "what was kept of what an agent did",
+    "investigate": "what happened, and whether a human was asked",
     "slack": "the app that Firedoor is in Slack",
     "actions": "what playbooks can do",
 }

@@ -4,6 +4,7 @@ name, with `todo`."""
 from __future__ import annotations
 
 import html
+import json
 import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -23,10 +24,11 @@ from bot.domain.incident import Incident
 from bot.domain.measures import Measure
 from bot.domain.record import Entry
 from bot.domain.timeline import Line
-from bot.domain.wording import clock, span
+from bot.domain.wording import audit_text, clock, span
 from bot.errors import ConfigError
 
 ERASED = "erased"
+APPENDIX = 200  # rows of what the logs say
 PUBLIC = ("customer-", "status-")  # kinds that leave the house: their templates see no identifier at all
 _SUFFIX = ".md.j2"
 _INITIALS = frozenset({"sre", "dpo", "cto", "ceo", "cfo", "ciso"})
@@ -202,6 +204,7 @@ def _internal(seen: Facts, read_text: ReadText) -> dict[str, Any]:
         "pages": seen.pages,
         "may_repeat": seen.may_repeat,
         "measures": [_measure(measure) for measure in seen.measures],
+        "audit": _audit(incident, read_text),
         "severities": seen.severities,
         "roles": incident.roles,
         "tasks": [
@@ -235,6 +238,24 @@ def _line(line: Line, read_text: ReadText) -> dict[str, Any]:
         "actor": line.actor,
         "text": line.text,
         "texts": [_text(ref, read_text) for ref in line.refs.values()],
+    }
+
+
+def _audit(incident: Incident, read_text: ReadText) -> dict[str, Any] | None:
+    """The latest approval audit; its findings and timeline quote logs, and are gone where the texts were erased."""
+    if incident.audited is None:
+        return None
+    kept = read_text(incident.audited.artefact)
+    found = json.loads(kept) if kept is not None else {}
+    rows = found.get("timeline", ())
+    return {
+        "said": audit_text(incident.audited),
+        "erased": kept is None,
+        "findings": found.get("findings", ())[:APPENDIX],
+        "missing": found.get("missing", ())[:APPENDIX],
+        "timeline": [{**row, "at": datetime.fromisoformat(row["at"])} for row in rows[-APPENDIX:]],
+        "left_out": found.get("left_out", 0) + max(0, len(rows) - APPENDIX),
+        "caveats": found.get("caveats", {}),
     }
 
 

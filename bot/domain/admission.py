@@ -11,6 +11,8 @@ from bot.domain.events import (
     ActionSettled,
     ApprovalGiven,
     ApprovalRefused,
+    ApprovalsAudited,
+    AuditAsked,
     ChannelFailed,
     ChannelOpened,
     DeadlinePassed,
@@ -59,6 +61,11 @@ def admit(incident: Incident, event: Event) -> None:
             _outstanding(incident, decision)
         case Posted(decision=decision) | PostFailed(decision=decision) | DocumentDrafted(decision=decision):
             _outstanding(incident, decision)
+        case ApprovalsAudited(decision=decision):
+            _outstanding(incident, decision)
+        case AuditAsked():
+            if not any(run.outputs.get("manifest_sha256") for run in incident.steps.values()):
+                raise Refused("no_evidence", f"{incident.id} has no evidence yet: an audit reads what was collected.")
         case ChannelOpened(decision=decision) | ChannelFailed(decision=decision) | Invited(decision=decision):
             _outstanding(incident, decision)
         case PageSent(decision=decision) | PageFailed(decision=decision):

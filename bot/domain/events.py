@@ -422,6 +422,41 @@ class Surveyed:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditAsked:
+    """A person wants the agent's privileged actions held against the approvals once more."""
+
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalsAudited:
+    """What the logs show of the agent's privileged actions was held against the approvals. `artefact` has each finding
+    with the entries that show it, and the merged timeline. `policy` is the fingerprint of policies/actions.yaml, `why`
+    says why nothing could be judged."""
+
+    decision: str
+    artefact: TextRef
+    bypassed: int
+    misapplied: int
+    unknown: int
+    valid: int
+    policy: str = ""
+    manifests: tuple[str, ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceRead:
+    """A person had evidence shown or carried out. `purpose`: show | export. `sha256`: of the items; () is all."""
+
+    by: str
+    purpose: str
+    sha256: tuple[str, ...] = ()
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Linked:
     incident: str
 
@@ -677,6 +712,9 @@ Event = (
     | Released
     | NoteAdded
     | DocumentDrafted
+    | AuditAsked
+    | ApprovalsAudited
+    | EvidenceRead
     | Surveyed
     | Linked
     | Erased

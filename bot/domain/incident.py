@@ -41,6 +41,7 @@ from bot.domain.events import (
     AlertsCounted,
     ApprovalGiven,
     ApprovalRefused,
+    ApprovalsAudited,
     ChannelFailed,
     ChannelOpened,
     DeadlinePassed,
@@ -209,6 +210,8 @@ def _facts(incident: Incident, event: Event, at: datetime) -> Incident:
         case DocumentDrafted(decision=decision, kind=kind, artefact=artefact):
             incident = _less(incident, decision)
             return replace(incident, documents={**incident.documents, kind: artefact})
+        case ApprovalsAudited(decision=decision):
+            return replace(_less(incident, decision), audited=event)
         case Linked(incident=other):
             return replace(incident, linked=(*incident.linked, other))
         case Merged(into=into):
@@ -620,7 +623,7 @@ def facts_of_card(incident: Incident) -> tuple[object, ...]:
     room = (incident.severity, incident.silenced_until, incident.private, *incident.roles.items())
     tasks = tuple((task.id, task.owner, task.due, task.done) for task in incident.tasks.values())
     stand = (incident.status, incident.containment, incident.acked_by, incident.alerts, incident.updates)
-    return (*stand, steps, asked, room, tasks, *incident.surveys.values())
+    return (*stand, steps, asked, room, tasks, *incident.surveys.values(), incident.audited)
 
 
 def facts_of_announcement(incident: Incident) -> tuple[object, ...]:

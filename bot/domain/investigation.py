@@ -193,11 +193,6 @@ def tally(findings: Iterable[Finding]) -> Mapping[Verdict, int]:
     return {verdict: counted[verdict] for verdict in order}
 
 
-def in_one_line(counts: Mapping[Verdict, int]) -> str:
-    """`1 bypassed, 2 valid`"""
-    return ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n) or "no privileged action was seen"
-
-
 # The judgement --------------------------------------------------------------------------------------------------
 
 Judged = tuple[Verdict, str, tuple[EntryRef, ...]]

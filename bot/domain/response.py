@@ -28,6 +28,8 @@ from bot.domain.events import (
     Absorbed,
     Acknowledged,
     AgentResolved,
+    ApprovalsAudited,
+    AuditAsked,
     DeadlinePassed,
     Escalated,
     Event,
@@ -54,7 +56,7 @@ from bot.domain.paging import PAGE_ESCALATE, lost_reason, notify, page_people
 from bot.domain.planning import must_ask, names_of, permit_group, plan
 from bot.domain.playbook import OnError, Step
 from bot.domain.room import keep_room, open_channel
-from bot.domain.state import SATISFIED
+from bot.domain.state import AUDIT, SATISFIED
 from bot.domain.survey import awaits, look, plan_again
 from bot.domain.turn import Turn
 
@@ -314,6 +316,18 @@ def _papers(turn: Turn) -> None:
     for kind in wanted:
         if kind not in turn.now.drafted and turn.now.status is not Status.FALSE_POSITIVE:
             turn.do(DraftDocument(turn.next_id, turn.now.id, kind))
+    if isinstance(turn.event, AuditAsked) or _has_new_evidence(turn):
+        turn.do(DraftDocument(turn.next_id, turn.now.id, AUDIT))
+
+
+def _has_new_evidence(turn: Turn) -> bool:
+    """What an agent did is known as soon as its logs are kept: whoever is asked whether an approval was bypassed (A3)
+    has the answer beside the question."""
+    return any(
+        run.outputs.get("manifest_sha256") and run.outputs != turn.before.steps[run.id].outputs
+        for run in turn.now.steps.values()
+        if run.id in turn.before.steps
+    )
 
 
 def _heard(turn: Turn) -> Iterator[str]:
@@ -371,6 +385,8 @@ def _room(turn: Turn) -> None:
         facts.append(f"status:{now.status}")
     if isinstance(event, Overridden):
         facts.append(f"overridden:{event.step}")
+    if isinstance(event, ApprovalsAudited):
+        facts.append("audited")
     facts += _heard(turn)
     for asked in now.approvals.values():
         was = before.approvals.get(asked.request)

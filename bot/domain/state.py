@@ -15,7 +15,7 @@ from bot.domain.calls import Call
 from bot.domain.containment import Containment
 from bot.domain.decisions import Notify, Page, Survey
 from bot.domain.escalation import Contact, Matrix, Roster
-from bot.domain.events import Opened, Phase, Status, TextRef
+from bot.domain.events import ApprovalsAudited, Opened, Phase, Status, TextRef
 from bot.domain.playbook import Catalogue, Playbook, Step
 from bot.domain.reach import Reach
 from bot.domain.runbook import Runbook
@@ -75,6 +75,7 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.MERGED: frozenset(),  # it goes on in another
 }
 OVER = frozenset({Status.RESOLVED, Status.REVIEWED, Status.FALSE_POSITIVE, Status.MERGED})
+AUDIT = "approval-audit"  # the paper that holds what the agent did against the approvals
 PSEUDO = ("rollback:", "on_failure:")
 SURVIVES_RESOLVE = ("phase:review", "task:")  # deadlines by how their names begin
 
@@ -217,6 +218,7 @@ class Incident:
     announced: tuple[object, ...] = ()
     drafted: frozenset[str] = frozenset()
     documents: Mapping[str, TextRef] = field(default_factory=dict)
+    audited: ApprovalsAudited | None = None  # the latest approval audit
     linked: tuple[str, ...] = ()
     resolved_at: datetime | None = None
     # Of the room

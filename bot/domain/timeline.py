@@ -44,6 +44,8 @@ from bot.domain.events import (
     AlertsCounted,
     ApprovalGiven,
     ApprovalRefused,
+    ApprovalsAudited,
+    AuditAsked,
     ChannelFailed,
     ChannelOpened,
     DeadlinePassed,
@@ -52,6 +54,7 @@ from bot.domain.events import (
     Erased,
     Escalated,
     Event,
+    EvidenceRead,
     FormSubmitted,
     HoldPlaced,
     HoldReleased,
@@ -99,6 +102,7 @@ from bot.domain.reach import Reach, living_text, radius
 from bot.domain.record import Entry
 from bot.domain.wording import (
     aftermath_text,
+    audit_text,
     clock,
     evidence_text,
     listed,
@@ -309,6 +313,15 @@ def _event(entry: Entry, known: _Known) -> Iterator[Told]:
         case DocumentDrafted(kind=kind, missing=missing):
             open_parts = f"; {len(missing)} part{'s' if len(missing) > 1 else ''} left to people" if missing else ""
             yield _say("document", "info", f"The {kind} was drafted{open_parts}.")
+        case AuditAsked(by=by):
+            yield _say("document", "info", f"{by} asked for an approval audit.", by)
+        case ApprovalsAudited(bypassed=bypassed, misapplied=misapplied, why=why):
+            weight = "bad" if bypassed or misapplied or why else "good"
+            yield _say("document", weight, f"Approval path: {audit_text(event)}.")
+        case EvidenceRead(by=by, purpose=purpose, sha256=digests):
+            did = "carried evidence out of the store" if purpose == "export" else "read evidence"
+            about = f": {', '.join(one[:12] for one in digests[:5])}" if digests else ""
+            yield _say("record", "info", f"{by} {did}{about}.", by)
         case Linked(incident=other):
             yield _say("record", "info", f"Linked with {other}.")
         case Erased(by=by):

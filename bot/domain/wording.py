@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from bot.domain.events import Aftermath
+from bot.domain.events import Aftermath, ApprovalsAudited
+from bot.domain.handshake import sentence
 
 
 def span(length: timedelta) -> str:
@@ -101,6 +102,17 @@ def aftermath_text(after: Aftermath) -> str:
     if after.why:
         return f"whether it was used after the cut is inconclusive, {asked}: {after.why}"
     return f"not used after the cut, {asked}"
+
+
+def audit_text(audited: ApprovalsAudited) -> str:
+    """`1 bypassed, 2 valid`, worst first; or why nothing could be judged."""
+    return audited.why or counts_text(
+        {name: getattr(audited, name) for name in ("bypassed", "misapplied", "unknown", "valid")}
+    )
+
+
+def counts_text(counts: Mapping[Any, int]) -> str:
+    return ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "no privileged action was seen"
 
 
 def times(count: int) -> str:

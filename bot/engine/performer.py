@@ -7,6 +7,7 @@ already: actions look for their own trace, pages say "may repeat", and what can 
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -48,9 +49,11 @@ from bot.domain.events import (
 from bot.domain.incident import Incident
 from bot.domain.outcome import Outcome, Pending, Unknown
 from bot.domain.reach import Reach, redacted
+from bot.domain.state import AUDIT
 from bot.engine.breaker import Breaker, Breakers
 from bot.engine.calls import Calls, unread
 from bot.engine.crash import point
+from bot.engine.investigator import Folded, investigate
 from bot.engine.pages import Pages, breaker_of
 from bot.engine.responder import Responder
 from bot.engine.room import Room, place, purpose_of
@@ -73,6 +76,7 @@ BUG = 30.0  # seconds until what failed through a fault of our own is tried agai
 STALE = timedelta(seconds=1)  # older decisions are checked against the store before they leave (semantics 16)
 PAGE_TIMEOUT = 10.0
 OTHER_TIMEOUT = 30.0
+AUDIT_TIMEOUT = 180.0  # of an approval audit, which reads all the evidence
 PAGE_TRIES = 3  # of a person's last way
 
 
@@ -100,6 +104,8 @@ class Flight:
                 return timeout
             case Page() | Notify():
                 return PAGE_TIMEOUT
+            case DraftDocument(kind=kind) if kind == AUDIT:
+                return AUDIT_TIMEOUT
             case _:
                 return OTHER_TIMEOUT
 
@@ -287,6 +293,8 @@ class Performer:
                 self._open_channel(claim, decision, flight)
             case Invite():
                 self._invite(claim, decision, flight)
+            case DraftDocument(kind=kind) if kind == AUDIT:
+                self._audit(decision, flight)
             case DraftDocument():
                 self._draft(decision, flight)
             case Survey():
@@ -440,6 +448,31 @@ class Performer:
         if self._landed(flight):
             self._settle(decision, event)
 
+    def _audit(self, decision: DraftDocument, flight: Flight) -> None:
+        """Reads the evidence, which may take a while: outside every transaction of the writer."""
+        world = self._world
+
+        def other(stream: str) -> Folded | None:
+            with self._store.reading() as tx:
+                found = tx.read(stream)
+                state = Responder(tx, world, lambda _: None).fold(stream, found).state if found else None
+            return (state, found) if isinstance(state, Incident) else None
+
+        here = other(decision.incident)
+        if here is None:
+            raise RecordBroken(f"{decision.incident} is no incident")
+        found = investigate(*here, world.ports.evidence, world.config.policy, other)
+        text = json.dumps(world.redactor.json(found.as_json()))
+        point("after-DraftDocument")
+
+        def write(responder: Responder) -> None:
+            ref = responder.tx.put_text(decision.incident, text)
+            responder.settled(decision, found.event(decision.id, ref))
+
+        if self._landed(flight):
+            self._write(write)
+            point("settled-DraftDocument")
+
     def _draft(self, decision: DraftDocument, flight: Flight) -> None:
         with self._store.reading() as tx:
             entries = tx.read(decision.incident)
@@ -511,6 +544,8 @@ def _system(decision: Queued) -> str:
             return f"pages-{decision.way}"
         case Notify():
             return f"notices-{decision.way}"
+        case DraftDocument(kind=kind) if kind == AUDIT:
+            return "audits"
         case Post(purpose="files") | DraftDocument():
             return "papers"
         case Post() | AskApproval():

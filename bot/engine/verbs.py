@@ -21,8 +21,10 @@ from bot.domain.events import (
     Acknowledged,
     ApprovalGiven,
     ApprovalRefused,
+    AuditAsked,
     Escalated,
     Event,
+    EvidenceRead,
     FormSubmitted,
     MadePrivate,
     NoteAdded,
@@ -137,6 +139,16 @@ def submit_form(incident: str, step: str, values: Mapping[str, Any], person: str
         return FormSubmitted(step, person, plain, refs)
 
     return _said("fill_form", incident, person, event)
+
+
+def audit(incident: str, person: str, via: str) -> Job:
+    """Holds what the agent did against the approvals once more; the answer comes into the record."""
+    return _said("investigate", incident, person, lambda _r, _i: AuditAsked(person, via))
+
+
+def read_evidence(incident: str, purpose: str, sha256: tuple[str, ...], person: str, via: str) -> Job:
+    """Says that a person reads evidence, before they do: a link of the chain of custody."""
+    return _said("read_evidence", incident, person, lambda _r, _i: EvidenceRead(person, purpose, sha256, via))
 
 
 # In the room ------------------------------------------------------------------------------------------------------

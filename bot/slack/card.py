@@ -8,7 +8,7 @@ from datetime import timedelta
 from bot.domain.containment import Containment
 from bot.domain.events import Status
 from bot.domain.incident import Incident, StepRun, StepStatus
-from bot.domain.wording import span
+from bot.domain.wording import audit_text, span
 from bot.engine.world import ReadText, Said
 from bot.errors import RecordBroken
 from bot.slack import blockkit as kit
@@ -173,6 +173,8 @@ def _origin(incident: Incident) -> Iterator[str]:
         yield f"playbook {plain(playbook.id, 60)} {plain(playbook.version, 20)} ({playbook.hash[:12]})"
     if not incident.contain:
         yield "its source may only propose"
+    if incident.audited:
+        yield f"approval path: {plain(audit_text(incident.audited), 200)}"
     if linked := incident.linked:
         yield f"linked with {', '.join(plain(other, 40) for other in linked[:5])}"
     if absorbed := incident.absorbed:

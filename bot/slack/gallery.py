@@ -34,6 +34,7 @@ POSTS: Mapping[str, str] = {
     "status": "investigating",
     "overridden": "shadow",
     "form": "confirm_impact",
+    "audited": "",
     "nobody_on_call": "L2",
     "unreachable": "L1",
     "page_failed": "slack",

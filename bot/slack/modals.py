@@ -18,7 +18,7 @@ from bot.domain.events import Status
 from bot.domain.incident import Incident, StepStatus
 from bot.domain.playbook import Manual
 from bot.domain.state import TRANSITIONS
-from bot.domain.wording import listed
+from bot.domain.wording import audit_text, listed
 from bot.slack import blockkit as kit
 from bot.slack import fields, standing
 from bot.slack.blockkit import Block
@@ -313,10 +313,12 @@ def _form(memo: Memo, scene: Scene) -> Form:
         return "Complete a step", "Next", [chosen("step", "Step", [(name, spoken(name)) for name in waiting])]
     manual = waiting[step]
     inputs = [_form_input(name, kind) for name, kind in manual.form.items()]
+    audited = scene.state.audited  # the finding, beside the question that asks for it
+    found = [kit.context(f"Approval path: {entities(audit_text(audited))}")] if audited else []
     return (
         "Complete a step",
         "Complete",
-        [kit.section(f"*{entities(spoken(step))}*, for the {entities(spoken(manual.assignee))}"), *inputs],
+        [kit.section(f"*{entities(spoken(step))}*, for the {entities(spoken(manual.assignee))}"), *found, *inputs],
     )
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from bot.domain.decisions import Notify, Page
 from bot.domain.events import Status
-from bot.domain.incident import Incident
-from bot.domain.wording import aftermath_text, listed, topic_text
+from bot.domain.incident import Incident, StepStatus
+from bot.domain.wording import aftermath_text, audit_text, listed, topic_text
 from bot.slack.mrkdwn import plain
 from bot.slack.standing import (
     WHY_MAX,
@@ -39,6 +39,8 @@ def sentence(incident: Incident, purpose: str, crowd: Crowd) -> str:
             return _status(incident, rest)
         case "overridden":
             return _overridden(incident, rest)
+        case "audited":
+            return _audited(incident)
         case "form":
             return _form(incident, rest, crowd)
         case "nobody_on_call":
@@ -236,8 +238,18 @@ def _form(incident: Incident, step: str, crowd: Crowd) -> str:
     until = incident.timers.get(f"form:{step}")
     due = f" by {moment(incident, until)}" if until else ""
     asked = listed([plain(name.replace("_", " "), 60) for name in spec.manual.form]) if spec.manual.form else "a word"
-    how = f"/inc form {plain(incident.id, 40)} {plain(step, 60)}"
-    return f"{plain(step, 60)} waits for the {group(spec.manual.assignee)}{names}{due}: {asked}. Answer with: {how}"
+    how = f"Answer with: /inc form {plain(incident.id, 40)} {plain(step, 60)}"
+    found = f" Approval path: {plain(audit_text(incident.audited), 200)}." if incident.audited else ""
+    return f"{plain(step, 60)} waits for the {group(spec.manual.assignee)}{names}{due}: {asked}.{found} {how}"
+
+
+def _audited(incident: Incident) -> str:
+    """The finding, and who is waited for to judge it."""
+    found = plain(audit_text(incident.audited), 200) if incident.audited else "not audited"
+    asking = [run.id for run in incident.steps.values() if run.status is StepStatus.AWAITING_FORM]
+    asked = f" {listed([plain(one, 60) for one in asking])} asks for it." if asking else ""
+    how = f"Each finding, with its proof: firedoor investigate approvals {plain(incident.id, 40)}"
+    return f"Approval path: {found}.{asked} {how}"
 
 
 def _page_failed(incident: Incident, what: str, crowd: Crowd) -> str:

@@ -179,6 +179,12 @@ def _snooze(incident: str, person: str, given: Given) -> Job:
     return verbs.snooze(incident, None if given.flag("stop") else given.number("minutes"), person, VIA)
 
 
+def _evidence(incident: str, person: str, given: Given) -> Job:
+    purpose = given.one_of("purpose", {"show": "show", "export": "export"})
+    sha256 = given.word("sha256", "")
+    return verbs.read_evidence(incident, purpose, (sha256,) if sha256 else (), person, VIA)
+
+
 VERBS: Mapping[str, Verb] = {
     "ack": lambda incident, person, _: verbs.acknowledge(incident, person, VIA),
     "acknowledge": lambda incident, person, _: verbs.acknowledge(incident, person, VIA),
@@ -202,6 +208,8 @@ VERBS: Mapping[str, Verb] = {
     "page": lambda incident, person, given: verbs.summon(incident, given.word("who"), person, VIA),  # who
     "silence": lambda incident, person, given: verbs.silence(incident, given.number("minutes"), person, VIA),  # minutes
     "private": lambda incident, person, _: verbs.make_private(incident, person, VIA),
+    "audit": lambda incident, person, _: verbs.audit(incident, person, VIA),
+    "evidence": _evidence,  # purpose; sha256
     "merge": lambda incident, person, given: verbs.merge(incident, given.word("into").upper(), person, VIA),  # into
 }
 

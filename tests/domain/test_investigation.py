@@ -21,9 +21,9 @@ from bot.domain.investigation import (
     Verdict,
     audit,
     classified,
-    in_one_line,
     tally,
 )
+from bot.domain.wording import counts_text
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MIN = timedelta(minutes=1)
@@ -141,8 +141,8 @@ def test_a_log_cannot_talk_its_own_deed_down():
 
 def test_the_line_of_the_card():
     found = audit((DEED, DEED, replace(DEED, approval="")), POLICY, Known({GRANT.request: GRANT}))
-    assert in_one_line(tally(found)) == "1 bypassed, 2 valid"
-    assert in_one_line(tally(())) == "no privileged action was seen"
+    assert counts_text(tally(found)) == "1 bypassed, 2 valid"
+    assert counts_text(tally(())) == "no privileged action was seen"
 
 
 # Logs -----------------------------------------------------------------------------------------------------------
