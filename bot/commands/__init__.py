@@ -12,6 +12,7 @@ from typing import Any
 
 from bot import __version__
 from bot.commands import (
+    agents,
     catalogue,
     doctor,
     drill,
@@ -45,12 +46,14 @@ COMMANDS: tuple[Command, ...] = (
     *incident.COMMANDS,
     *verbs.COMMANDS,
     *people.COMMANDS,
+    *agents.COMMANDS,
     *ledger.COMMANDS,
     *evidence.COMMANDS,
     *investigate.COMMANDS,
     *catalogue.COMMANDS,
 )
 GROUPS = {
+    "agents": "instances of agents, and their keys",
     "incident": "read incidents, and speak to them as a person",
     "quarantine": "payloads that no source could read",
     "ledger": "the sealed record, for auditors",

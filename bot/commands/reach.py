@@ -126,8 +126,8 @@ COMMANDS = (
         "reach",
         "show what an agent holds, and what of it is alive",
         "Asks every system what the agent and those who act for it hold right now: credentials, live sessions, roles\n"
-        "chained out of them (by CloudTrail, which lags), leases, instances. Reads only. A system that does not answer\n"
-        "is named, and the exit code is 1.",
+        "chained out of them (by CloudTrail, which lags), leases, instances. Reads only. A system that does not\n"
+        "answer is named, and the exit code is 1.",
         "firedoor reach agent-7",
         show,
         _arguments,
