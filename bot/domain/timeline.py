@@ -506,7 +506,7 @@ def _outcome(outcome: Outcome, held: bool, verb: Verb) -> tuple[Weight, str]:
             return "good", f"nothing was held there: {reason}"
         case Done(grade=grade, evidence=evidence):
             word = ("restored" if held else "undone") if verb is Verb.UNDO else ("in force" if held else "done")
-            read = handshake.sentence(evidence) if "enforced_by" in evidence else evidence_text(evidence)
+            read = evidence_text(evidence)
             if grade is Grade.UNVERIFIED:
                 return "bad" if held else "info", f"{word}, unverified" + (f": {read}" if read else "")
             return "good", f"{word}, {grade.label}" + (f": {read}" if read else "")
@@ -579,8 +579,6 @@ def _passed(entry: Entry, event: DeadlinePassed, known: _Known) -> Iterator[Told
         case "task":
             yield _say("deadline", "bad", f"Task {rest} was due at {clock(event.due)} and is not done.{noted}")
             return
-        case "unproved":
-            text = f"{rest} was not proved by {clock(event.due)}: the steps that wait for that run now."
         case "unproved":
             text = f"{rest} was not proved by {clock(event.due)}: the steps that wait for that run now."
         case "run":

@@ -8,6 +8,7 @@ from typing import Any
 
 from bot.domain.events import Aftermath, ApprovalsAudited
 from bot.domain.handshake import sentence
+from bot.domain.handshake import sentence
 
 
 def span(length: timedelta) -> str:
@@ -37,6 +38,8 @@ def clock(moment: datetime) -> str:
 
 def evidence_text(evidence: Mapping[str, Any]) -> str:
     """What was read back, as `entity disabled: yes, leases alive: 0`; its own `why` comes last."""
+    if "enforced_by" in evidence:  # of a mode: how far the handshake got
+        return sentence(evidence) + (f" ({evidence['why']})" if evidence.get("why") else "")
     facts = [f"{key.replace('_', ' ')}: {_value(value)}" for key, value in evidence.items() if key != "why"]
     return ", ".join(facts) + (f" ({evidence['why']})" if evidence.get("why") else "")
 

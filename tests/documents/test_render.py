@@ -65,7 +65,7 @@ def test_every_template_renders_for_every_incident(kind: str, name: str) -> None
 
 def test_the_postmortem_proves_containment_and_names_what_is_not() -> None:
     text = draft("postmortem", contained()).markdown
-    assert "| `shadow` | `agent:agent-7` | verified-effect | verified-effect | yes | mode: shadow" in text
+    assert "| `shadow` | `agent:agent-7` | verified-effect | verified-effect | yes | shadow" in text
     assert "- Nothing that the record knows of." in text
     assert "| Time to contain | 15 min | 6.4 s | met |" in text
 
