@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any, ClassVar
 
 from bot.actions import aws
-from bot.actions.aws_switch import Switch
+from bot.actions.aws_ecs import TaskSwitch
 from bot.domain.agent import Agent
 from bot.domain.outcome import Done, Failed
 from bot.domain.playbook import Param, Target
-from bot.ports import AwsAccount
+from bot.ports import AwsAccount, Tasks
 
 
-class StopService(Switch):
+class StopService(TaskSwitch):
     """Sets an ECS service of the agent to no tasks, and waits up to five minutes until none is running or pending. What
     the tasks held in memory is lost. Only a service whose tasks run as one of the agent's roles (`aws.roles` of
     agents.yaml) is stopped. Where Application Auto Scaling minds the service with a minimum above zero it starts tasks
@@ -36,59 +35,33 @@ class StopService(Switch):
         'uses: aws.ecs_stop\nwith: {agent: "${{ agent.id }}", cluster: agents, service: "${{ agent.id }}"}\n'
         "contains: true\n"
     )
-    patience = timedelta(minutes=5)
+    one = "service"
+    gone = "it was deleted, or it is in another region or account (then name its connection)"
+    ended: ClassVar[Mapping[str, Any]] = {"running": 0}
 
     def targets(self, params: Mapping[str, Any], agent: Agent | None) -> tuple[Target, ...]:
-        known = aws.identity(params, agent)
-        if known is None or agent is None:
-            return ()
-        cluster, service = params.get("cluster") or "default", params["service"]
-        concrete = {
-            "agent": agent.id,
-            "connection": known.connection,
-            "cluster": cluster,
-            "service": service,
-            "roles": list(known.roles),
-        }
-        return (Target(f"ecs-service:{cluster}/{service}", concrete, known.connection),)
+        return self.target(params, agent, params.get("cluster") or "default", params["service"])
 
     def name(self, params: Mapping[str, Any]) -> str:
-        return f"{params['cluster']}/{params['service']}"
+        return f"service {params['cluster']}/{params['service']}"
 
-    def absent(self, params: Mapping[str, Any], account: AwsAccount) -> Failed | None:
-        if account.containers.service(params["cluster"], params["service"]):
-            return None
-        return Failed(
-            False,
-            f"connection {params['connection']} knows no service {self.name(params)}: it was deleted, or it is in "
-            "another region or account (then name its connection)",
-        )
+    def tasks(self, params: Mapping[str, Any], account: AwsAccount) -> Tasks | None:
+        return account.containers.service(params["cluster"], params["service"])
 
     def unwanted(self, params: Mapping[str, Any], account: AwsAccount) -> Done | Failed | None:
-        found = account.containers.service(params["cluster"], params["service"])
+        found = self.tasks(params, account)
         if found and found.daemon:
             why = f"{self.name(params)} is a daemon service, which has no number of tasks"
             return Failed(False, f"{why}: isolate its instances, or delete the service by hand")
-        return aws.foreign_role(params, found.role if found else "", self.name(params))
+        return super().unwanted(params, account)
 
     def state(self, params: Mapping[str, Any], account: AwsAccount) -> int | None:
-        found = account.containers.service(params["cluster"], params["service"])
+        found = self.tasks(params, account)
         return found.desired if found else None
 
     def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
         account.containers.set_desired(params["cluster"], params["service"], 0)
         return {}
-
-    def seen(
-        self,
-        params: Mapping[str, Any],
-        account: AwsAccount,
-        kept: Mapping[str, Any],
-    ) -> Mapping[str, Any] | None:
-        found = account.containers.service(params["cluster"], params["service"])
-        if found is None or found.desired or found.live:
-            return None
-        return {"cluster": params["cluster"], "service": params["service"], "running": 0}
 
     def restore(self, params: Mapping[str, Any], account: AwsAccount, before: int) -> str:
         if self.state(params, account) != before:
