@@ -191,3 +191,16 @@ def test_without_a_policy_it_says_that_nothing_was_judged(tmp_path: Path):
     assert "policies/actions.yaml is missing" in audited.why
     desk.stop()
     plain.stop()
+
+
+def test_the_postmortem_shows_the_findings_and_escapes_what_the_logs_say(desk: Desk):
+    three_deeds(desk)
+    desk.resolve("INC-2")
+    with desk.store.reading() as tx:
+        text = (tx.get_text(desk.incident("INC-2").documents["postmortem"]) or b"").decode()
+    assert "1 bypassed, 1 misapplied, 1 valid" in text
+    assert "`tool:db.migrate.orders` in gateway | bypassed | it names no approval | nothing in the record" in text
+    assert "## Appendix: what the logs and the record say" in text
+    assert "*bold*" not in text
+    assert "<!channel>" not in text
+    assert "\x1b" not in text
