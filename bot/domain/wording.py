@@ -8,7 +8,6 @@ from typing import Any
 
 from bot.domain.events import Aftermath, ApprovalsAudited
 from bot.domain.handshake import sentence
-from bot.domain.handshake import sentence
 
 
 def span(length: timedelta) -> str:
