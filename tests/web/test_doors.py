@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.domain.containment import Containment
+from bot.domain.events import EvidenceRead
 from bot.engine.proof import TRIES
 from bot.errors import Unavailable
 from bot.web.doors import VERBS
@@ -244,6 +245,8 @@ def test_everything_said_in_the_room_can_be_said_here(desk: Desk):
         ("snooze", {"minutes": "30"}, 422),
         ("snooze", {"minutes": 0}, 409),
         ("silence", {"minutes": 30}, 403),
+        ("evidence", {"purpose": "export", "sha256": ""}, 403),
+        ("evidence", {"purpose": "delete"}, 422),
         ("page", {"who": "nobody-1"}, 409),
         ("role", {"role": "king"}, 409),
         ("merge", {"into": "INC-1"}, 403),
@@ -255,6 +258,13 @@ def test_what_makes_no_sense_is_refused_with_a_reason(desk: Desk, verb: str, fie
     id = desk.opened()
     answer = desk.says("infra-owner-1", f"/v1/incidents/{id}/{verb}", **fields)
     assert (answer.status_code, bool(answer.json()["message"])) == (code, True), answer.text
+
+
+def test_who_reads_evidence_is_in_the_record_before_it_is_shown(desk: Desk):
+    id = desk.opened()
+    answer = desk.says("head-of-security", f"/v1/incidents/{id}/evidence", purpose="export", sha256="")
+    assert answer.status_code == 200, answer.text
+    assert any(isinstance(one.event, EvidenceRead) for one in desk.engine.entries(id))
 
 
 def test_a_wrong_request_is_answered_with_the_open_ones(desk: Desk):
