@@ -14,6 +14,7 @@ from bot.actions import Registry, registry
 from bot.config import Config
 from bot.config.expressions import names_of
 from bot.config.people import People
+from bot.domain.agent import delegates_of
 from bot.domain.alert import Alert
 from bot.domain.approval import missing
 from bot.domain.classification import UNCLASSIFIED
@@ -56,6 +57,7 @@ class Outlook:
             severity=severity,
             agent_uid=self.alert.agent_uid or "",
             agent=self.agent,
+            delegates=delegates_of(self.agent, self.config.agents.agent) if self.agent else (),
             alert=self.alert,
             text=None,
             pins=Pins(self.playbook.hash, "", ""),
@@ -218,11 +220,11 @@ class Outlook:
 
 def _steps_read(values: list[Any]) -> set[str]:
     return {
-        path[1] if len(path) > 1 else "every step"
+        "the look at what it holds" if path[0] == "reach" else path[1] if len(path) > 1 else "every step"
         for value in values
         if value is not None
         for path in names_of(value)
-        if path[0] == "steps"
+        if path[0] in ("steps", "reach")
     }
 
 

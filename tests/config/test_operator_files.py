@@ -168,7 +168,7 @@ def test_every_file_is_reported_in_one_run(folder: Folder) -> None:
             "firedoor.yaml",
             "  deploy_api: {",
             "  deployment: {",
-            "unintended-production-change.yaml:82: the connection 'deploy_api'",
+            "unintended-production-change.yaml:117: the connection 'deploy_api'",
         ),
         ("firedoor.yaml", 'account: "123456789012"', 'account: "1"', "'agent-7' lives in account 123456789012"),
         ("agents.yaml", "owner: product-owner", "owner: somebody", "the owner 'somebody' of 'agent-9' is no person."),
