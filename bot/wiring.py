@@ -56,6 +56,7 @@ from bot.config.connections import (
 from bot.config.ledger import Place
 from bot.config.secrets import references
 from bot.domain.redaction import SHORTEST, Redactor
+from bot.drill.again import replay
 from bot.drill.rehearsal import Rehearsal
 from bot.drill.scenario import Scenario
 from bot.engine.engine import Engine
@@ -359,6 +360,7 @@ def _bot(
         templates=_templates(folder),
         channel=config.settings.slack.channel if config.settings.slack else "",
         rooms=config.settings.slack is not None and config.settings.slack.channels == "per_incident",
+        replay=partial(replay, config, folder, rehearsal),
         ack_link=links.url,
     )
     engine = Engine(store, world, threads=threads)

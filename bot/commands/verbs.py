@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from bot.commands.command import Command, Exit, Usage
+from bot.commands.records import records
 from bot.commands.server import tell, with_server
 from bot.commands.terminal import as_json, say
 from bot.domain.alert import Sev
 from bot.domain.conversation import ROLES
 from bot.domain.events import Status
+from bot.domain.planning import way_back
+from bot.domain.state import STAGES
 
 INCIDENTS = "/v1/incidents"
 Fields = Callable[[Namespace], dict[str, Any]]
@@ -169,6 +174,60 @@ def _form_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(*STEP[:1], metavar="STEP", help=STEP[1])
     parser.add_argument("values", metavar="FIELD=VALUE", nargs="+", help="every field of the form")
     with_server(parser)
+
+
+def _reissue_fields(asked: Namespace) -> dict[str, Any]:
+    if asked.policies:
+        params = {"path": asked.role, "policies": asked.policies.split(",")}
+        return {"action": "vault.reissue_role", "params": {key: value for key, value in params.items() if value}}
+    if asked.policy is None:
+        raise Usage("say what is to be given: --policy FILE (an IAM policy) or --vault-policies NAME,NAME")
+    try:
+        policy = json.loads(asked.policy.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise Usage(f"{asked.policy} cannot be read as a JSON policy: {error}") from None
+    params = {"role": asked.role, "policy": policy}
+    return {"action": "aws.iam_reissue", "params": {key: value for key, value in params.items() if value}}
+
+
+def _reissue_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(*INCIDENT[:1], metavar="INCIDENT", help=INCIDENT[1], type=str.upper)
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--policy", metavar="FILE", type=Path, help="the IAM policy that the role is to have from now on")
+    how.add_argument(
+        "--vault-policies", dest="policies", default="", metavar="NAMES", help="the Vault role's, by comma"
+    )
+    parser.add_argument("--role", default="", metavar="ROLE", help="ARN or Vault path, where the agent has several")
+    with_server(parser)
+
+
+def _rollback(asked: Namespace) -> int:
+    if not asked.plan:
+        return _say("rollback")(asked)
+    with records(asked.config) as kept:
+        incident = kept.incident(asked.incident, kept.entries(asked.incident))
+    backs = way_back(incident)
+    for number, back in enumerate((one for one in backs if one.run), 1):
+        say(f"{number}. {back.step}: {back.action} on {', '.join(call.target for call in back.calls)}")
+    for back in backs:
+        if not back.run:
+            say(f"by hand: {back.step}: {back.why}")
+    if not backs:
+        say(f"{incident.id} changed nothing but what it contains; that is released, one step at a time.")
+    return Exit.OK
+
+
+def _rollback_arguments(parser: ArgumentParser) -> None:
+    _arguments(INCIDENT)(parser)
+    parser.add_argument("--plan", action="store_true", help="only show what would be taken back, and in what order")
+
+
+def _return_arguments(parser: ArgumentParser) -> None:
+    _arguments(INCIDENT)(parser)
+    stages = [str(one) for one in STAGES]
+    parser.add_argument(
+        "--to", default="", choices=["", *stages], metavar="STAGE", help=f"{', '.join(stages)} (default: the next)"
+    )
 
 
 PROOF = "\nSaid through the running server, as a person of people.yaml with a TOTP code."
@@ -349,6 +408,38 @@ COMMANDS = (
         "firedoor incident private INC-7 --as head-of-security",
         _say("private"),
         _arguments(INCIDENT),
+    ),
+    Command(
+        "incident rollback",
+        "take back what the incident's steps changed",
+        f"Asks to take back what completed, the last first, one at a time; two persons approve it.{PROOF}",
+        "firedoor incident rollback INC-7 --plan",
+        _rollback,
+        _rollback_arguments,
+    ),
+    Command(
+        "incident reissue",
+        "give the agent its credentials again, with less scope",
+        f"Asks for a narrower policy; what it takes away is shown, and two persons approve it.{PROOF}",
+        "firedoor incident reissue INC-7 --policy reduced.json --as head-of-security",
+        _say("reissue", _reissue_fields),
+        _reissue_arguments,
+    ),
+    Command(
+        "incident replay",
+        "play the recorded alerts against the rules of now",
+        f"Replays the incident's alerts in the sandbox; a stage of the return needs a clean one.{PROOF}",
+        "firedoor incident replay INC-7 --as sre-1",
+        _say("replay"),
+        _arguments(INCIDENT),
+    ),
+    Command(
+        "incident return",
+        "bring the agent back by one stage",
+        f"Asks for the next stage: shadow, advisory, active. Each needs a clean replay and two persons.{PROOF}",
+        "firedoor incident return INC-7 --to advisory --as head-of-security",
+        _say("return", lambda asked: {"to": asked.to}),
+        _return_arguments,
     ),
     Command(
         "incident merge",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isfinite
 
 from bot.domain import approval as approvals
-from bot.domain import conversation
+from bot.domain import conversation, recovery
 from bot.domain.events import (
     Acknowledged,
     ActionSettled,
@@ -81,8 +81,10 @@ def admit(incident: Incident, event: Event) -> None:
             if not incident.acked_by:
                 raise Refused("not_acknowledged", f"{incident.id} is not acknowledged.")
         case ApprovalGiven(request=request, by=by, groups=groups, hash=hash, also=also, proof=proof):
-            asked, started = incident.approvals.get(request), _initiators(incident)
+            asked = incident.approvals.get(request)
+            started = _initiators(incident) | recovery.asker(incident, request)
             approvals.admit(asked, by, groups, hash, started, also=also, proof=proof)
+            recovery.may_go_on(incident, request)
         case ApprovalRefused(request=request, by=by, groups=groups):
             approvals.admit(incident.approvals.get(request), by, groups, None, set())
         case FormSubmitted(step=step):
@@ -125,6 +127,7 @@ def admit(incident: Incident, event: Event) -> None:
             raise Refused("wrong_stream", f"{type(event).__name__} does not belong to an incident.")
         case _:
             conversation.admit(incident, event)
+            recovery.admit(incident, event)
 
 
 def _run(incident: Incident, step: str) -> StepRun:

@@ -201,10 +201,11 @@ def apply(target: Target, event: Event, at: datetime) -> Target:
     """The facts of an event, without what follows from them."""
     target = replace(target, version=target.version + 1)
     match event:
-        case HoldPlaced(hold=hold, call=call):
+        case HoldPlaced(hold=hold, call=call, instead=instead):
             control = target.controls.get(hold.action) or Control(hold.action)
             claim = Claim(hold, call)
-            others = tuple(c for c in control.claims if c.waiter != claim.waiter)
+            ended = {(hold.incident, step) for step in instead}
+            others = tuple(c for c in control.claims if c.waiter != claim.waiter and c.waiter[:2] not in ended)
             return _let_go(_with(target, replace(control, claims=(*others, claim))), hold.action)
         case HoldReleased(incident=incident, step=step):
             for control in target.controls.values():
@@ -346,6 +347,15 @@ def released(before: Target, after: Target, event: Event) -> tuple[tuple[Waiter,
                 why = "still held by another step of this incident"
             found.append((waiter, why))
     return tuple(found)
+
+
+def as_held(target: Target, event: ActionSettled, incident: str) -> ActionSettled:
+    """The answer as this incident is told it: where the mode in force is stricter than its own hold, who holds that."""
+    hold = target.running
+    if hold is None or hold.incident == incident or not isinstance(event.outcome, Done):
+        return event
+    evidence = {**event.outcome.evidence, "held_by": hold.incident}
+    return replace(event, outcome=replace(event.outcome, evidence=evidence))
 
 
 def take(target: Target, decisions: tuple[Decision, ...]) -> Target:

@@ -131,6 +131,14 @@ class Survey:
 
 
 @dataclass(frozen=True, slots=True)
+class Replay:
+    """Play the recorded alerts of this incident in the sandbox."""
+
+    id: str
+    incident: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedCall:
     """One leaf of a step: an action on one target, rendered and frozen. `name` is `<item>:<target>`."""
 
@@ -185,6 +193,7 @@ class PlaceHold:
     target: str
     call: str
     hold: Hold
+    instead: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +223,7 @@ Decision = (
     | AskApproval
     | DraftDocument
     | Survey
+    | Replay
     | PlanStep
     | AskPermit
     | EndPermit
@@ -222,4 +232,4 @@ Decision = (
     | Withdraw
 )
 # Those of the outbox:
-Queued = RunAction | Page | Notify | Post | OpenChannel | Invite | AskApproval | DraftDocument | Survey
+Queued = RunAction | Page | Notify | Post | OpenChannel | Invite | AskApproval | DraftDocument | Survey | Replay

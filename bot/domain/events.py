@@ -605,6 +605,65 @@ class Absorbed:
     severity: Sev = Sev.SEV4
 
 
+# Recovery: people ask, others approve ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackAsked:
+    """Take back what this incident's record completed, last first. What contains is no part of it."""
+
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReissueAsked:
+    """Give the agent its credentials again with less scope: `action` reads with these values and `apply: false` first,
+    and writes with `apply: true` once two persons have approved the difference."""
+
+    action: str
+    params: Mapping[str, Any]
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnAsked:
+    """Bring the agent back by one stage. `to`: shadow | advisory | active."""
+
+    to: str
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayAsked:
+    """Play the recorded alerts against the rules as they are now, in the sandbox."""
+
+    by: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """How that came out. `digest` is of what was played and what came of it, `rules` of the rules it was played
+    against; `findings` say what is wrong, none where it is clean."""
+
+    decision: str
+    clean: bool
+    digest: str
+    rules: str
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnStopped:
+    """The agent was heard of again, by another incident: its return ends here. `contain`: that word may contain."""
+
+    incident: str
+    contain: bool = True
+
+
 # Events of a target ---------------------------------------------------------------------------------------------
 
 
@@ -613,6 +672,7 @@ class HoldPlaced:
     target: str
     hold: Hold
     call: str  # the call's name inside the incident's step
+    instead: tuple[str, ...] = ()  # steps of the same incident whose holds end with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -732,6 +792,12 @@ Event = (
     | MadePrivate
     | Merged
     | Absorbed
+    | RollbackAsked
+    | ReissueAsked
+    | ReturnAsked
+    | ReplayAsked
+    | Replayed
+    | ReturnStopped
     | HoldPlaced
     | HoldReleased
     | InstanceEnrolled

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from bot.domain import conversation, fallback
+from bot.domain import conversation, fallback, recovery
 from bot.domain.admission import admit
 from bot.domain.approval import Approval, ApprovalState
 from bot.domain.calls import Call
@@ -28,6 +28,7 @@ from bot.domain.decisions import (
     PlanStep,
     Post,
     ReleaseHold,
+    Replay,
     RunAction,
     Survey,
     Withdraw,
@@ -60,6 +61,7 @@ from bot.domain.events import (
     Posted,
     PostFailed,
     Released,
+    Replayed,
     RosterResolved,
     Standing,
     Started,
@@ -73,7 +75,17 @@ from bot.domain.events import (
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Skipped, Unknown
 from bot.domain.playbook import ApprovalRule, OnTimeout
 from bot.domain.record import Entry
-from bot.domain.state import SETTLED, SURVIVES_RESOLVE, Frozen, Incident, PageState, StepRun, StepStatus, is_held
+from bot.domain.state import (
+    SETTLED,
+    SURVIVES_RESOLVE,
+    Frozen,
+    Incident,
+    MeasureKind,
+    PageState,
+    StepRun,
+    StepStatus,
+    is_held,
+)
 from bot.domain.state import timed as _timer
 
 __all__ = [
@@ -132,9 +144,9 @@ def _facts(incident: Incident, event: Event, at: datetime) -> Incident:
             return _begin(incident, event, at)
         case AlertReceived():
             incident = replace(incident, alerts=incident.alerts + 1, news=(*incident.news[-NEWS_KEPT:], at))
-            return _worsened(incident, event, at)
+            return recovery.heard(_worsened(incident, event, at), event, at)
         case AlertsCounted(count=count):
-            return replace(incident, repeats=incident.repeats + count)
+            return recovery.heard(replace(incident, repeats=incident.repeats + count), event, at)
         case RosterResolved(roster=roster):
             return replace(incident, roster=roster)
         case AgentResolved(agent=agent, delegates=delegates):
@@ -143,7 +155,8 @@ def _facts(incident: Incident, event: Event, at: datetime) -> Incident:
             surveys = {**incident.surveys, phase: reach}
             return replace(_less(incident, decision), surveys=surveys, survey_out=None)
         case ActionSettled():
-            return _settled(_less(incident, event.decision), event, at)
+            after = _settled(_less(incident, event.decision), event, at)
+            return recovery.settled(incident, after, event, at)
         case Verified():
             return _looked_at(incident, event, at)
         case PageSent(decision=decision):
@@ -216,8 +229,10 @@ def _facts(incident: Incident, event: Event, at: datetime) -> Incident:
             return replace(incident, linked=(*incident.linked, other))
         case Merged(into=into):
             return _status(replace(incident, merged_into=into), Status.MERGED, at)
+        case Replayed(decision=decision):
+            return recovery.heard(_less(incident, decision), event, at)
         case _:
-            return conversation.heard(incident, event, at)
+            return recovery.heard(conversation.heard(incident, event, at), event, at)
 
 
 def _waiting(incident: Incident, steps: Iterable[str]) -> list[str]:
@@ -280,7 +295,7 @@ def _settled(incident: Incident, event: ActionSettled, at: datetime) -> Incident
     if run is None or event.call not in run.calls:
         return incident
     call = run.calls[event.call]
-    if event.verb is Verb.UNDO:
+    if event.verb is Verb.UNDO and is_held(incident, run):
         return _undone(incident, run, event, at)
     if is_held(incident, run):
         call = replace(call, verb=event.verb, outcome=event.outcome, final=event.final)
@@ -411,7 +426,7 @@ def _passed(incident: Incident, name: str, due_at: datetime, at: datetime) -> In
                 return _closed(incident, rest, ApprovalState.EXPIRED, "nobody decided in time", at)
             return _timer(incident, name, at + (asked.expires_at - asked.asked_at))
         case "run":
-            return _cancel(incident, "the playbook's time is over", at)
+            return _cancel(incident, recovery.BY_TIME, at)
         case "unproved":
             return _step(incident, rest, overdue=True)
         case _:
@@ -460,6 +475,8 @@ def _cancel(incident: Incident, why: str, at: datetime) -> Incident:
         StepStatus.READY,
     }
     for run in incident.steps.values():
+        if why == recovery.BY_TIME and (run.id in incident.measures or run.id.startswith(("rollback:", "undo:"))):
+            continue
         running = run.status is StepStatus.RUNNING and not is_held(incident, run)
         if run.status in stoppable or running:
             calls = {name: replace(call, again_at=None) for name, call in run.calls.items()}
@@ -499,11 +516,18 @@ def _judged(incident: Incident, at: datetime) -> Incident:
 
 
 def _containing(incident: Incident) -> Iterable[tuple[Outcome | None, Grade]]:
+    for measure in incident.measures.values():
+        run = incident.steps[measure.id]
+        if measure.kind is MeasureKind.SHADOW and run.holding and run.status is StepStatus.DONE:
+            for call in run.calls.values():
+                yield call.outcome, Grade.CONFIG
     if not incident.started:
         return
     let_go = any(run.status is StepStatus.RELEASED for run in incident.steps.values())
     for run in incident.steps.values():
-        if not is_held(incident, run) or run.status in (StepStatus.LEFT_OUT, StepStatus.RELEASED, StepStatus.OBSERVED):
+        if run.id in incident.measures or not is_held(incident, run):
+            continue
+        if run.status in (StepStatus.LEFT_OUT, StepStatus.RELEASED, StepStatus.OBSERVED):
             continue
         required = incident.spec(run.id).require
         if run.calls and run.status in (StepStatus.DONE, StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.RELEASING):
@@ -592,6 +616,8 @@ def _taken(incident: Incident, decision: Decision, at: datetime) -> Incident:
             out = incident.outstanding | {id}
             incident = replace(incident, outstanding=out, survey_out=decision, surveyed_at=incident.containment)
             return _timer(incident, "survey", again_at)
+        case Replay(id=id):
+            return replace(incident, outstanding=incident.outstanding | {id}, replay_out=id)
         case Withdraw(decisions=ids):
             for id in ids:
                 incident = _paged(incident, id, "withdrawn")
@@ -623,7 +649,8 @@ def facts_of_card(incident: Incident) -> tuple[object, ...]:
     room = (incident.severity, incident.silenced_until, incident.private, *incident.roles.items())
     tasks = tuple((task.id, task.owner, task.due, task.done) for task in incident.tasks.values())
     stand = (incident.status, incident.containment, incident.acked_by, incident.alerts, incident.updates)
-    return (*stand, steps, asked, room, tasks, *incident.surveys.values(), incident.audited)
+    recovered = (incident.replay, incident.replay_out)
+    return (*stand, steps, asked, room, tasks, *incident.surveys.values(), incident.audited, *recovered)
 
 
 def facts_of_announcement(incident: Incident) -> tuple[object, ...]:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, cast
 
 from bot.domain.approval import fingerprint
 from bot.domain.decisions import PlannedCall, PlanStep
 from bot.domain.expression import ExpressionError, evaluate, render
-from bot.domain.incident import Incident, StepStatus
+from bot.domain.outcome import Done
 from bot.domain.playbook import Call as PlaybookCall
 from bot.domain.playbook import Rung, Step, Target
 from bot.domain.reach import reach_names
-from bot.domain.state import PSEUDO
+from bot.domain.state import PSEUDO, Incident, Measure, MeasureKind, StepRun, StepStatus, is_held
 from bot.domain.view import agent_names, alert_names, incident_names
 
 
 def plan(incident: Incident, step: Step, id: str) -> PlanStep:
     """Renders a step against the state as it is: what exactly would be done, and whether somebody has to be asked."""
+    if measure := incident.measures.get(step.id):
+        return _measured(incident, measure, id)
     names = names_of(incident)
     observes = incident.frozen.playbook is not None and incident.frozen.playbook.rung is Rung.OBSERVE
     action = step.call.uses if step.call else ""
@@ -133,6 +137,8 @@ def names_of(incident: Incident) -> dict[str, Any]:
 def permit_group(incident: Incident, step: Step, names: dict[str, Any]) -> str | None:
     """'' for the limits that bind containing steps, a group's name for others, None where no permit is needed."""
     playbook = incident.frozen.playbook
+    if step.id in incident.measures:
+        return None
     if step.contains:
         return ""
     if playbook is None or playbook.concurrency is None or step.id.startswith(PSEUDO):
@@ -141,3 +147,112 @@ def permit_group(incident: Incident, step: Step, names: dict[str, Any]) -> str |
         return f"{playbook.id}:{render(playbook.concurrency.group, names)}"
     except ExpressionError:
         return f"{playbook.id}:"  # the group cannot be told apart: the strictest reading is one for all
+
+
+# Recovery -------------------------------------------------------------------------------------------------------
+
+MODE_ACTION = "agent.set_mode"
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """A step of the record and what takes it back: the pseudo-step that does it, or `why` none can be named."""
+
+    step: str
+    run: str = ""  # rollback:<step> where it has one, undo:<step> where it saved what was before
+    action: str = ""
+    calls: tuple[PlannedCall, ...] = ()
+    hash: str = ""
+    why: str = ""
+
+
+def way_back(incident: Incident) -> tuple[Back, ...]:
+    """Everything that this incident changed and that is not taken back yet, the last first. What contains is no part of
+    it: it is released."""
+    steps = list(incident.steps)
+    changed = [run for run in incident.steps.values() if _changed(incident, run)]
+    changed.sort(key=lambda run: (cast(datetime, run.settled_at), steps.index(run.id)), reverse=True)
+    return tuple(_back(incident, run) for run in changed)
+
+
+def _changed(incident: Incident, run: StepRun) -> bool:
+    if run.pseudo or run.settled_at is None or is_held(incident, run):
+        return False
+    back = [incident.steps.get(f"{kind}:{run.id}") for kind in ("rollback", "undo")]
+    if any(one is not None and one.status is StepStatus.DONE for one in back):
+        return False
+    if run.status is StepStatus.UNKNOWN:
+        return True
+    return any(isinstance(call.outcome, Done) for call in run.calls.values())
+
+
+def _back(incident: Incident, run: StepRun) -> Back:
+    if run.status is not StepStatus.DONE:
+        return Back(run.id, why=f"it is {run.status}: what of it happened has to be looked up by hand")
+    spec = incident.spec(run.id)
+    if spec.rollback:
+        planned = plan(incident, incident.spec(f"rollback:{run.id}"), "")
+        if planned.status != StepStatus.READY:
+            return Back(run.id, why=f"its rollback cannot be planned: {planned.why or planned.status}")
+        return Back(run.id, planned.step, planned.action, planned.calls, planned.hash)
+    saved = {name: call for name, call in run.calls.items() if call.undo is not None}
+    if not saved or not incident.frozen.catalogue.undoable(run.action):
+        said = "its author says that it cannot be undone" if spec.irreversible else "it has no rollback"
+        return Back(run.id, why=f"{said}, and nothing was saved to restore")
+    undo = {name: [call.plan.target, call.undo] for name, call in saved.items()}
+    calls = tuple(call.plan for call in saved.values())
+    return Back(run.id, f"undo:{run.id}", run.action, calls, fingerprint({"action": run.action, "undo": undo}))
+
+
+def mode_holds(incident: Incident) -> tuple[StepRun, ...]:
+    """The steps by which this incident holds a mode of its agent."""
+    return tuple(run for run in incident.steps.values() if run.holding and run.action == MODE_ACTION)
+
+
+def _measured(incident: Incident, measure: Measure, id: str) -> PlanStep:
+    action, asks = measure.action, StepStatus.AWAITING_APPROVAL
+    told: dict[str, Any] = {}
+    try:
+        match measure.kind:
+            case MeasureKind.ROLLBACK:
+                backs = [back for back in way_back(incident) if back.run]
+                calls = tuple(_named(call, back.run) for back in backs for call in back.calls)
+                told = {"back": [[back.run, back.action, back.hash] for back in backs]}
+            case MeasureKind.ACTIVE:
+                calls = tuple(_named(c.plan, run.id) for run in mode_holds(incident) for c in run.calls.values())
+            case MeasureKind.READ:
+                calls, asks = _targets(incident, action, measure.params), StepStatus.READY
+            case MeasureKind.REISSUE:
+                read = incident.steps[measure.needs[0]].outputs
+                if read.get("verdict") != "narrower":
+                    why = f"this is not less scope than now: {read.get('why') or read.get('verdict')}"
+                    return PlanStep(id, measure.id, StepStatus.REFUSED, action, why=why)
+                calls = _targets(incident, action, {**measure.params, "apply": True, "before": read["digest"]})
+                told = {"diff": read["diff"]}
+            case MeasureKind.SHADOW | MeasureKind.ADVISORY:
+                params = {"agent": incident.begun.agent_uid, "mode": str(measure.kind)}
+                calls = _targets(incident, action, params)
+    except ValueError as error:
+        return PlanStep(id, measure.id, StepStatus.FAILED, action, why=str(error))
+    if not calls:
+        return PlanStep(id, measure.id, StepStatus.FAILED, action, why="there is nothing here that it could act on")
+    digest = fingerprint(
+        {
+            "step": measure.id,
+            "action": action,
+            "version": incident.frozen.catalogue.version(action),
+            "calls": [{"target": c.target, "params": c.params, "system": c.system} for c in calls],
+            "mode": incident.begun.mode,
+            "told": told,
+        }
+    )
+    return PlanStep(id, measure.id, asks, action, calls, hash=digest)
+
+
+def _named(call: PlannedCall, run: str) -> PlannedCall:
+    return replace(call, name=f"{run}|{call.name}")
+
+
+def _targets(incident: Incident, action: str, params: Mapping[str, Any]) -> tuple[PlannedCall, ...]:
+    found = incident.frozen.catalogue.targets(action, params, incident.agent)
+    return tuple(PlannedCall(f"0:{t.id}", t.id, t.params, t.system, t.level) for t in found)

@@ -11,6 +11,7 @@ from typing import cast
 
 from bot.domain import fallback
 from bot.domain.approval import ApprovalState
+from bot.domain.comeback import recover, recovered
 from bot.domain.containment import Containment
 from bot.domain.decisions import (
     AskApproval,
@@ -56,7 +57,7 @@ from bot.domain.paging import PAGE_ESCALATE, lost_reason, notify, page_people
 from bot.domain.planning import must_ask, names_of, permit_group, plan
 from bot.domain.playbook import OnError, Step
 from bot.domain.room import keep_room, open_channel
-from bot.domain.state import AUDIT, SATISFIED
+from bot.domain.state import AUDIT, GATES, SATISFIED
 from bot.domain.survey import awaits, look, plan_again
 from bot.domain.turn import Turn
 
@@ -84,19 +85,24 @@ def _progress(turn: Turn) -> None:
         _replan_asked(turn)
     if turn.now.contain and not turn.before.contain:
         _stop_asking(turn)
-    if not turn.now.frozen.playbook:
+    if not turn.now.frozen.playbook and not turn.now.measures and not turn.now.replay_out:
+        recover(turn)
         return
     plan_again(turn)
     moved = True
     while moved:
         before = len(turn.decisions)
-        if turn.now.started and not turn.now.over:
+        if not turn.now.over:
             for run in tuple(turn.now.steps.values()):
-                if run.status is StepStatus.WAITING:
+                if run.status is StepStatus.WAITING and (turn.now.started or run.id in turn.now.measures):
                     _consider(turn, turn.now.spec(run.id))
+        if turn.now.started and not turn.now.over:
             _ask_permits(turn)
             _fail(turn)
+        recover(turn)
         for run in tuple(turn.now.steps.values()):
+            if (measure := turn.now.measures.get(run.id)) and (measure.kind in GATES or measure.step.contains):
+                continue  # begun by `recover`
             if run.status is StepStatus.READY:
                 _start(turn, run)
             elif run.status is StepStatus.RUNNING and not is_held(turn.now, run):
@@ -200,6 +206,7 @@ def _start(turn: Turn, run: StepRun) -> None:
 def _continue(turn: Turn, run: StepRun) -> None:
     """Every call that is neither out nor over nor waiting for its time goes now."""
     step = turn.now.spec(run.id)
+    undoes = turn.now.steps[run.id.partition(":")[2]].calls if run.id.startswith("undo:") else {}
     for call in run.calls.values():
         if call.final or call.decision or (call.again_at and call.again_at > turn.at):
             continue
@@ -213,11 +220,12 @@ def _continue(turn: Turn, run: StepRun) -> None:
                 call=call.plan.name,
                 target=call.plan.target,
                 action=run.action,
-                verb=Verb.RUN,
+                verb=Verb.UNDO if undoes else Verb.RUN,
                 params=call.plan.params,
                 system=call.plan.system,
                 timeout=step.timeout.total_seconds(),
                 so_far=call.so_far,
+                undo=undoes[call.plan.name].undo if undoes else None,
             )
         )
 
@@ -387,6 +395,7 @@ def _room(turn: Turn) -> None:
         facts.append(f"overridden:{event.step}")
     if isinstance(event, ApprovalsAudited):
         facts.append("audited")
+    facts += recovered(before, now, event)
     facts += _heard(turn)
     for asked in now.approvals.values():
         was = before.approvals.get(asked.request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, cast
 
@@ -16,7 +16,8 @@ from bot.domain.containment import Containment
 from bot.domain.decisions import Notify, Page, Survey
 from bot.domain.escalation import Contact, Matrix, Roster
 from bot.domain.events import ApprovalsAudited, Opened, Phase, Status, TextRef
-from bot.domain.playbook import Catalogue, Playbook, Step
+from bot.domain.playbook import ApprovalRule, Catalogue, OnTimeout, Playbook, Step
+from bot.domain.playbook import Call as PlaybookCall
 from bot.domain.reach import Reach
 from bot.domain.runbook import Runbook
 from bot.errors import Refused
@@ -76,7 +77,9 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
 }
 OVER = frozenset({Status.RESOLVED, Status.REVIEWED, Status.FALSE_POSITIVE, Status.MERGED})
 AUDIT = "approval-audit"  # the paper that holds what the agent did against the approvals
-PSEUDO = ("rollback:", "on_failure:")
+PSEUDO = ("rollback:", "undo:", "on_failure:", "recover:")
+# Nothing of recovery happens on one person's word, and what nobody decided in time is not done.
+TWO_PERSONS = ApprovalRule({"security_team": 1, "infra_owner": 1}, timedelta(minutes=30), OnTimeout.REFUSE)
 SURVIVES_RESOLVE = ("phase:review", "task:")  # deadlines by how their names begin
 
 
@@ -108,6 +111,7 @@ class StepRun:
     overdue: bool = False  # it was not proved in the time that others wait for that
     settled_at: datetime | None = None
     outputs: Mapping[str, Any] = field(default_factory=dict)
+    asked_by: str = ""  # who asked for it, and so cannot approve it
 
     @property
     def settled(self) -> bool:
@@ -117,6 +121,84 @@ class StepRun:
     def pseudo(self) -> bool:
         """Not of the playbook: made from a rollback or an on_failure call."""
         return self.id.startswith(PSEUDO)
+
+
+class MeasureKind(StrEnum):
+    """What people ask for when they recover; the last three are the stages of an agent's return, in their order."""
+
+    ROLLBACK = "rollback"
+    READ = "read"  # what stands before a re-issue
+    REISSUE = "reissue"
+    SHADOW = "shadow"
+    ADVISORY = "advisory"
+    ACTIVE = "active"
+
+
+STAGES = (MeasureKind.SHADOW, MeasureKind.ADVISORY, MeasureKind.ACTIVE)
+GATES = (MeasureKind.ROLLBACK, MeasureKind.ACTIVE)  # their own calls are what others do for them
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One thing of recovery that a person asked for: a step that no playbook has. `stopped`: the agent was heard of
+    again, and what it brought about no longer counts."""
+
+    id: str  # recover:<kind>:<n>
+    kind: MeasureKind
+    action: str
+    params: Mapping[str, Any]
+    by: str
+    needs: tuple[str, ...] = ()
+    stopped: bool = False
+
+    @property
+    def step(self) -> Step:
+        intent, impact = _MEASURES[self.kind]
+        return Step(
+            id=self.id,
+            call=PlaybookCall(self.action),
+            needs=self.needs,
+            contains=self.kind in (MeasureKind.SHADOW, MeasureKind.ADVISORY),
+            irreversible=self.kind is MeasureKind.ROLLBACK,
+            approval=None if self.kind is MeasureKind.READ else TWO_PERSONS,
+            intent=intent,
+            impact=impact,
+        )
+
+
+_MEASURES: Mapping[MeasureKind, tuple[str, str]] = {  # intent, impact
+    MeasureKind.ROLLBACK: (
+        "Take back what this incident's record completed, the last first, one at a time.",
+        "It stops at the first that fails. What contains is no part of it.",
+    ),
+    MeasureKind.READ: ("Read what the agent may do now, to say what a re-issue would take away.", ""),
+    MeasureKind.REISSUE: (
+        "Give the agent its credentials again with less scope.",
+        "It may do what the new policy says and nothing else.",
+    ),
+    MeasureKind.SHADOW: (
+        "First stage of the return: the agent runs in shadow mode, proved anew.",
+        "Its side effects are recorded and not carried out.",
+    ),
+    MeasureKind.ADVISORY: (
+        "Second stage of the return: the agent advises.",
+        "A looser hold takes the place of the shadow mode. Gateways no longer refuse by themselves.",
+    ),
+    MeasureKind.ACTIVE: (
+        "Last stage of the return: the agent works as before the incident.",
+        "This incident no longer holds its mode. What else is held stays so until it is released.",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayState:
+    """The latest replay that came back."""
+
+    at: datetime
+    clean: bool
+    rules: str
+    findings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +316,11 @@ class Incident:
     private: bool = False  # only those who are let in see more than that it is there
     merged_into: str = ""
     absorbed: tuple[str, ...] = ()
+    # Of recovery
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+    replay: ReplayState | None = None
+    replay_out: str = ""  # the replay under way
+    changed_at: datetime | None = None  # what a replay has to be newer than
 
     # What others ask of it --------------------------------------------------------------------------------------
 
@@ -299,8 +386,12 @@ class Incident:
 
     def spec(self, step: str) -> Step:
         """The step as written; the pseudo-steps are made from the call they stand for."""
+        if step in self.measures:
+            return self.measures[step].step
         playbook = cast(Playbook, self.frozen.playbook)
         kind, _, rest = step.partition(":")
+        if kind == "undo" and rest:
+            return Step(id=step, call=playbook.steps[rest].call)
         if kind == "rollback" and rest:
             return replace(
                 playbook.steps[rest],
@@ -352,4 +443,4 @@ def timed(incident: Incident, name: str, at: datetime | None) -> Incident:
 
 def is_held(incident: Incident, run: StepRun) -> bool:
     """Its calls are made by target streams, which also own their retries."""
-    return bool(incident.frozen.playbook) and incident.spec(run.id).contains
+    return (run.id in incident.measures or bool(incident.frozen.playbook)) and incident.spec(run.id).contains

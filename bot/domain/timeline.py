@@ -29,6 +29,7 @@ from bot.domain.decisions import (
     PlanStep,
     Post,
     ReleaseHold,
+    Replay,
     RunAction,
     Survey,
     Withdraw,
@@ -77,9 +78,15 @@ from bot.domain.events import (
     Pinned,
     Posted,
     PostFailed,
+    ReissueAsked,
     Released,
     ReminderSnoozed,
+    ReplayAsked,
+    Replayed,
+    ReturnAsked,
+    ReturnStopped,
     RoleTaken,
+    RollbackAsked,
     RosterResolved,
     SeverityChanged,
     Silenced,
@@ -129,6 +136,7 @@ SILENT: Mapping[type, str] = {
     ReleaseHold: "the person's release is narrated",
     DraftDocument: "the draft is narrated",
     Survey: "what was found is narrated",
+    Replay: "its result is narrated",
 }
 MACHINE = "firedoor"
 LATE = timedelta(seconds=60)  # a deadline noticed later than this says so
@@ -359,6 +367,8 @@ def _event(entry: Entry, known: _Known) -> Iterator[Told]:
         case PinChanged(text=changed):
             what = "was edited and says now:" if changed else "was deleted; what it said stays here."
             yield _say("note", "info", f"A pinned message {what}", said=changed)
+        case RollbackAsked() | ReissueAsked() | ReturnAsked() | ReplayAsked() | Replayed() | ReturnStopped():
+            yield _recovery(event)
         case MadePrivate(by=by):
             yield _say("status", "decision", f"{by} made the incident private.", by)
         case Merged(into=into, by=by):
@@ -400,6 +410,29 @@ def _surveyed(phase: Phase, reach: Reach, known: _Known) -> Iterator[Told]:
         yield _say("containment", "good", none)
     if reach.unread:
         yield _say("record", "bad", f"Not read: {'; '.join(reach.unread)}.")
+
+
+def _recovery(
+    event: RollbackAsked | ReissueAsked | ReturnAsked | ReplayAsked | Replayed | ReturnStopped,
+) -> Told:
+    match event:
+        case RollbackAsked(by=by):
+            said = f"{by} asked to take back what this incident changed."
+            return _say("decision", "decision", said, by)
+        case ReissueAsked(action=action, by=by):
+            said = f"{by} asked to give the agent its credentials again with less scope ({action})."
+            return _say("decision", "decision", said, by)
+        case ReturnAsked(to=to, by=by):
+            return _say("decision", "decision", f"{by} asked to bring the agent back to {to}.", by)
+        case ReplayAsked(by=by):
+            said = f"{by} had the recorded alerts replayed in the sandbox, against the rules as they are now."
+            return _say("decision", "info", said, by)
+        case Replayed(clean=True, digest=digest):
+            return _say("record", "good", f"The replay was clean ({digest[:12]}).")
+        case Replayed(findings=findings, digest=digest):
+            return _say("record", "bad", f"The replay was not clean ({digest[:12]}): {'; '.join(findings)}.")
+        case ReturnStopped(incident=other):
+            return _say("containment", "bad", f"The agent was heard of in {other}: its return is off.")
 
 
 def _opened(entry: Entry, event: Opened, known: _Known) -> Iterator[Told]:

@@ -29,6 +29,7 @@ from bot.domain.decisions import (
     Page,
     Post,
     Queued,
+    Replay,
     RunAction,
     Survey,
 )
@@ -41,6 +42,7 @@ from bot.domain.events import (
     Phase,
     Posted,
     PostFailed,
+    Replayed,
     Surveyed,
     TextRef,
     Verb,
@@ -77,6 +79,7 @@ STALE = timedelta(seconds=1)  # older decisions are checked against the store be
 PAGE_TIMEOUT = 10.0
 OTHER_TIMEOUT = 30.0
 AUDIT_TIMEOUT = 180.0  # of an approval audit, which reads all the evidence
+REPLAY_TIMEOUT = 150.0
 PAGE_TRIES = 3  # of a person's last way
 
 
@@ -106,6 +109,8 @@ class Flight:
                 return PAGE_TIMEOUT
             case DraftDocument(kind=kind) if kind == AUDIT:
                 return AUDIT_TIMEOUT
+            case Replay():
+                return REPLAY_TIMEOUT
             case _:
                 return OTHER_TIMEOUT
 
@@ -299,6 +304,8 @@ class Performer:
                 self._draft(decision, flight)
             case Survey():
                 self._survey(claim, decision, flight)
+            case Replay():
+                self._replay(decision, flight)
             case _:
                 assert_never(decision)
 
@@ -501,6 +508,15 @@ class Performer:
         if self._landed(flight):
             self._settle(decision, Surveyed(decision.id, decision.phase, redacted(found, world.redactor.text)))
 
+    def _replay(self, decision: Replay, flight: Flight) -> None:
+        with self._store.reading() as tx:
+            entries = tx.read(decision.incident)
+        played = self._world.replay(entries, self._text)
+        findings = tuple(self._world.redactor.text(each)[:300] for each in played.findings)
+        point("after-Replay")
+        if self._landed(flight):
+            self._settle(decision, Replayed(decision.id, played.clean, played.digest, played.rules, findings))
+
     def _text(self, ref: TextRef) -> str | None:
         with self._store.reading() as tx:
             return _reader(tx.get_text)(ref)
@@ -554,6 +570,8 @@ def _system(decision: Queued) -> str:
             return "rooms"
         case Survey():
             return "reach"
+        case Replay():
+            return "replay"
     assert_never(decision)
 
 

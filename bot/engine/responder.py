@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import cast
 
-from bot.domain import containment, handshake, response
+from bot.domain import containment, handshake, recovery, response
 from bot.domain import incident as incidents
 from bot.domain.agent import delegates_of
 from bot.domain.containment import Target
@@ -40,6 +40,7 @@ from bot.domain.events import (
     Opened,
     PageSent,
     Permitted,
+    ReturnStopped,
     RosterResolved,
     StatusChanged,
     Verb,
@@ -96,6 +97,7 @@ PRIORITY: Mapping[str, int] = {
     "Post": 4,
     "Invite": 5,
     "DraftDocument": 5,
+    "Replay": 5,
 }
 OPEN_STREAMS = "INC-"
 
@@ -240,7 +242,15 @@ class Responder:
             self.tx.forget(incident.id)
         for decision in decisions:
             self._within(decision)
+        if isinstance(event, Opened):
+            self._stop_returns(event)
         return self.incident(incident.id)
+
+    def _stop_returns(self, opened: Opened) -> None:
+        """An agent that is heard of anew does not come back by another incident meanwhile."""
+        for other in opened.linked:
+            if recovery.is_returning(self.incident(other)):
+                self._append(self.incident(other), ReturnStopped(opened.incident, opened.contain))
 
     def _retake_key(self, incident: Incident) -> None:
         """What comes for its agent and type belongs to a reopened incident again, and not to a second one beside it."""
@@ -302,8 +312,8 @@ class Responder:
         match decision:
             case PlanStep():
                 return
-            case PlaceHold(target=target, hold=hold, call=call):
-                self._append_target(target, HoldPlaced(target, hold, call))
+            case PlaceHold(target=target, hold=hold, call=call, instead=instead):
+                self._append_target(target, HoldPlaced(target, hold, call, instead))
             case ReleaseHold(target=target, incident=incident, step=step, by=by):
                 self._append_target(target, HoldReleased(target, incident, step, by))
             case AskPermit():
@@ -363,7 +373,8 @@ class Responder:
         final = containment.is_final(before, outcome, self._at(stream))
         self._append_target(stream, replace(event, final=final))
         for incident, step, call in waiting:
-            self.append(incident, replace(event, step=step, call=call, final=final))
+            told = containment.as_held(before, event, incident)
+            self.append(incident, replace(told, step=step, call=call, final=final))
         return None
 
     def _looked(self, stream: str, event: Verified) -> None:

@@ -31,9 +31,13 @@ from bot.domain.events import (
     Overridden,
     PinChanged,
     Pinned,
+    ReissueAsked,
     Released,
     ReminderSnoozed,
+    ReplayAsked,
+    ReturnAsked,
     RoleTaken,
+    RollbackAsked,
     SeverityChanged,
     Silenced,
     Started,
@@ -48,6 +52,7 @@ from bot.domain.events import (
 )
 from bot.domain.incident import Incident, admit
 from bot.domain.playbook import Manual
+from bot.domain.recovery import following
 from bot.engine.intake import declare as open_declared
 from bot.engine.responder import Responder, no_such_incident
 from bot.engine.world import World
@@ -56,6 +61,7 @@ from bot.errors import Refused
 T = TypeVar("T")
 Job = Callable[[Responder], Incident]
 SNOOZE_AT_MOST = timedelta(hours=24)
+REISSUES = ("aws.iam_reissue", "vault.reissue_role")
 ONE_CLICK = timedelta(minutes=1)
 
 
@@ -315,6 +321,34 @@ def declare(
         )
 
     return job
+
+
+# Recovery: one asks, two others approve --------------------------------------------------------------------------
+
+
+def rollback(incident: str, person: str, via: str) -> Job:
+    """Takes back what the incident's record completed, the last first."""
+    return _said("recover", incident, person, lambda _r, _i: RollbackAsked(person, via))
+
+
+def reissue(incident: str, action: str, params: Mapping[str, Any], person: str, via: str) -> Job:
+    """`action` is aws.iam_reissue or vault.reissue_role."""
+
+    def event(_: Responder, state: Incident) -> Event:
+        if action not in REISSUES:
+            raise Refused("no_such_action", f"{action!r} re-issues nothing: say {' or '.join(REISSUES)}.")
+        return ReissueAsked(action, {"agent": state.begun.agent_uid, **params}, person, via)
+
+    return _said("recover", incident, person, event)
+
+
+def bring_back(incident: str, to: str, person: str, via: str) -> Job:
+    """`to` '' is the next stage."""
+    return _said("recover", incident, person, lambda _r, i: ReturnAsked(to or following(i), person, via))
+
+
+def replay(incident: str, person: str, via: str) -> Job:
+    return _said("investigate", incident, person, lambda _r, _i: ReplayAsked(person, via))
 
 
 # Who may -----------------------------------------------------------------------------------------------------------

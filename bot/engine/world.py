@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,6 +13,7 @@ from bot.domain.approval import Approval
 from bot.domain.decisions import Notify, Page
 from bot.domain.events import TextRef
 from bot.domain.incident import Incident
+from bot.domain.record import Entry
 from bot.domain.redaction import Redactor
 from bot.errors import Rejected
 from bot.ports import Ports
@@ -31,6 +32,21 @@ class Said:
     text: str
     blocks: Blocks = ()
     subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What came of the recorded alerts against the rules as they are now. `digest` is of both."""
+
+    clean: bool
+    digest: str
+    rules: str
+    findings: tuple[str, ...] = ()
+
+
+def unplayed(entries: Sequence[Entry], read: ReadText) -> Played:  # noqa: ARG001 - the shape of a replay
+    """Where no sandbox is at hand."""
+    return Played(False, "", "", ("no sandbox is wired to this process: nothing was replayed",))
 
 
 class Voice(Protocol):
@@ -60,6 +76,7 @@ class World:
     templates: Path
     lease: float = 4.0  # seconds that a claimed decision stays ours without renewal
     channel: str = ""  # where announcements stand, and whatever has no channel of its own
+    replay: Callable[[Sequence[Entry], ReadText], Played] = unplayed
     rooms: bool = False  # whether each incident gets a channel of its own
     ack_link: Callable[[str, str], str] = field(default=lambda incident, person: "")  # noqa: ARG005 - no web, no link
 

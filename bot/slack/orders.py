@@ -213,6 +213,9 @@ _PLAIN: dict[str, Callable[[str, str], Job]] = {
     "contain": lambda incident, person: verbs.contain(incident, person, VIA),
     "resolve": lambda incident, person: verbs.status(incident, Status.RESOLVED, person, VIA),
     "reopen": lambda incident, person: verbs.status(incident, Status.INVESTIGATING, person, VIA),
+    "rollback": lambda incident, person: verbs.rollback(incident, person, VIA),
+    "replay": lambda incident, person: verbs.replay(incident, person, VIA),
+    "return": lambda incident, person: verbs.bring_back(incident, "", person, VIA),
     "private": lambda incident, person: verbs.make_private(incident, person, VIA),
 }
 
@@ -230,6 +233,11 @@ def _done(verb: str, after: Incident) -> str:
             return f"The next level of {id} is being paged."
         case "contain":
             return f"The playbook of {id} runs on your word. Its card shows each cut."
+        case "rollback" | "return":
+            asked = list(after.measures.values())[-1]
+            return f"Asked: {asked.id} of {id}. Two others have to approve it."
+        case "replay":
+            return f"The alerts of {id} are being replayed in the sandbox."
         case "private":
             return f"{id} is private from now on."
     return f"{id} is now {spoken(after.status)}."

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bot.domain.decisions import Notify, Page
 from bot.domain.events import Status
 from bot.domain.incident import Incident, StepStatus
+from bot.domain.outcome import Done
 from bot.domain.wording import aftermath_text, audit_text, listed, topic_text
 from bot.slack.mrkdwn import plain
 from bot.slack.standing import (
@@ -84,6 +85,12 @@ def sentence(incident: Incident, purpose: str, crowd: Crowd) -> str:
             return _channel_failed(incident)
         case "announcement":
             return announcement(incident)
+        case "replayed":
+            last = incident.replay
+            found = "; ".join(plain(each, 200) for each in last.findings[:3]) if last else ""
+            return f"The replay was NOT clean: {found}." if last and not last.clean else "The replay was clean."
+        case "recovery":
+            return _recovery(incident, rest)
         case "undone" | "used" | "unread" | "unused":
             return _looked_at(incident, kind, rest)
         case "moved" | "closed":
@@ -264,6 +271,19 @@ def _page_failed(incident: Incident, what: str, crowd: Crowd) -> str:
     what = f"notice ({listed(sorted(told))})" if told else "page"
     nobody = f" {crowd.names(left)}: NOT REACHED by any way, call them." if left else " Their next way is being tried."
     return f"A {what} by {plain(way, 20)} to {who} did not leave.{nobody}"
+
+
+def _recovery(incident: Incident, id: str) -> str:
+    run, measure = incident.steps.get(id), incident.measures.get(id)
+    if run is None or measure is None:
+        return f"{plain(id, 60)} changed."
+    if measure.stopped:
+        return f"{plain(id, 60)} no longer counts: the agent was heard of again, and what was let go is cut anew."
+    held = {str(call.outcome.evidence.get("held_by")) for call in run.calls.values() if isinstance(call.outcome, Done)}
+    others = ", ".join(sorted(held - {"None"}))
+    stricter = f" {plain(others, 60)} holds it stricter, and that stays in force." if others else ""
+    why = f": {plain(run.why, 300)}" if run.why else ""
+    return f"{plain(id, 60)} is {spoken(run.status)}{why}.{stricter}"
 
 
 def _errand(page: Page | Notify) -> str:

@@ -11,7 +11,8 @@ from bot.domain.events import Status
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """A verb that needs no more words: ack, unack, escalate, contain, resolve, reopen, private."""
+    """A verb that needs no more words: ack, unack, escalate, contain, rollback, replay, return, resolve, reopen,
+    private."""
 
     verb: str
 

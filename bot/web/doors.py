@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from bot.config import SecretRef, resolve
 from bot.config.reading import duration
@@ -116,6 +116,23 @@ class Given:
         clean = {key: _SURROGATES.sub("\ufffd", v) if isinstance(v, str) else v for key, v in values.items()}
         return {key: self._redact(v) if isinstance(v, str) else v for key, v in clean.items()}
 
+    def document(self, name: str) -> dict[str, Any]:
+        """A JSON object as it is, without secrets; what is in it is the action's business."""
+        value = self._values.pop(name, None)
+        if not isinstance(value, dict) or not all(map(_is_json, value.values())):
+            raise _bad(f"{name}: an object of texts, whole numbers, lists and objects is wanted here.")
+        return cast("dict[str, Any]", self._clean(value))
+
+    def _clean(self, value: Any) -> Any:
+        match value:
+            case str():
+                return self._redact(_SURROGATES.sub("\ufffd", value))
+            case list():
+                return [self._clean(one) for one in value]
+            case dict():
+                return {str(self._clean(key)): self._clean(one) for key, one in value.items()}
+        return value
+
     def end(self) -> None:
         if self._values:
             raise _bad(f"{', '.join(sorted(map(repr, self._values)))}: no such field here.")
@@ -185,7 +202,15 @@ def _evidence(incident: str, person: str, given: Given) -> Job:
     return verbs.read_evidence(incident, purpose, (sha256,) if sha256 else (), person, VIA)
 
 
+def _reissue(incident: str, person: str, given: Given) -> Job:
+    return verbs.reissue(incident, given.word("action"), given.document("params"), person, VIA)
+
+
 VERBS: Mapping[str, Verb] = {
+    "rollback": lambda incident, person, _: verbs.rollback(incident, person, VIA),
+    "reissue": _reissue,  # action, params
+    "return": lambda incident, person, given: verbs.bring_back(incident, given.word("to", ""), person, VIA),  # to
+    "replay": lambda incident, person, _: verbs.replay(incident, person, VIA),
     "ack": lambda incident, person, _: verbs.acknowledge(incident, person, VIA),
     "acknowledge": lambda incident, person, _: verbs.acknowledge(incident, person, VIA),
     "unack": lambda incident, person, _: verbs.unacknowledge(incident, person, VIA),
@@ -360,6 +385,19 @@ def _request(incident: str, given: Given) -> str:
     if request.partition("/")[0] != incident:
         raise _bad(f"request: it is not one of {incident}.")
     return request
+
+
+def _is_json(value: Any, depth: int = 8) -> bool:
+    match value:
+        case str() | bool():
+            return True
+        case int():
+            return abs(value) <= SAFE_INTEGER
+        case list():
+            return depth > 0 and all(_is_json(one, depth - 1) for one in value)
+        case dict():
+            return depth > 0 and all(_is_json(one, depth - 1) for one in value.values())
+    return False
 
 
 def _is_plain(value: Any) -> bool:

@@ -29,6 +29,7 @@ from bot.domain.decisions import (
     PlanStep,
     Post,
     ReleaseHold,
+    Replay,
     RunAction,
     Survey,
     Withdraw,
@@ -77,7 +78,13 @@ class Estate:
     def targets(self, action: str, params: Mapping[str, Any], agent: Agent | None) -> tuple[Target, ...]:
         if agent is None:
             raise ValueError("the agent is not enrolled")
-        kinds = {"mode": ("agent",), "deny": ("iam-role",), "lock": ("iam-role",), "both": ("agent", "iam-role")}
+        kinds = {
+            "mode": ("agent",),
+            "agent.set_mode": ("agent",),
+            "deny": ("iam-role",),
+            "lock": ("iam-role",),
+            "both": ("agent", "iam-role"),
+        }
         if action == "none":
             return ()
         level = int(params.get("level", 1))
@@ -204,8 +211,8 @@ class Desk:
 
     def _within(self, id: str, decision: Decision) -> None:
         match decision:
-            case PlaceHold(target=target, hold=hold, call=name):
-                self._append_target(target, HoldPlaced(target, hold, name))
+            case PlaceHold(target=target, hold=hold, call=name, instead=instead):
+                self._append_target(target, HoldPlaced(target, hold, name, instead))
             case ReleaseHold(target=target, incident=incident, step=name, by=by):
                 self._append_target(target, HoldReleased(target, incident, name, by))
             case AskPermit(steps=steps, group=group):
@@ -213,6 +220,8 @@ class Desk:
                 self._append(id, Deferred(steps, why, group) if why else Permitted(steps, group))
             case EndPermit(group=group):
                 self._end(group, id)
+            case Replay():
+                self.queue[decision.id] = (id, decision)
             case Withdraw(decisions=ids):
                 for gone in ids:
                     self.queue.pop(gone, None)

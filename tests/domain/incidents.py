@@ -261,8 +261,8 @@ class Story:
         match decision:
             case AskPermit():
                 self.happen(self.permits(decision))
-            case PlaceHold(target=target, hold=hold, call=call):
-                self._on_target(target, HoldPlaced(target, hold, call))
+            case PlaceHold(target=target, hold=hold, call=call, instead=instead):
+                self._on_target(target, HoldPlaced(target, hold, call, instead))
             case ReleaseHold(target=target, incident=incident, step=step, by=by):
                 self._on_target(target, HoldReleased(target, incident, step, by))
             case Post(id=id, purpose=purpose):

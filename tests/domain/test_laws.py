@@ -26,6 +26,7 @@ from bot.domain.decisions import (
     OpenChannel,
     Page,
     Post,
+    Replay,
     RunAction,
 )
 from bot.domain.escalation import Contact, Matrix, next_moment, reached
@@ -50,9 +51,15 @@ from bot.domain.events import (
     PinChanged,
     Pinned,
     PostFailed,
+    ReissueAsked,
     Released,
     ReminderSnoozed,
+    ReplayAsked,
+    Replayed,
+    ReturnAsked,
+    ReturnStopped,
     RoleTaken,
+    RollbackAsked,
     RosterResolved,
     SeverityChanged,
     Silenced,
@@ -316,6 +323,10 @@ class Life:
                 else:
                     self.desk.fail(decision)
                 assert self.desk.refuses(id, PageSent(decision.id, decision.key, decision.person, decision.way))
+            case Replay(id=one):
+                del self.desk.queue[one]
+                clean = self._often(80)
+                self._try(id, Replayed(one, clean, "d", "r", () if clean else ("dirty",)))
             case Post(id=post, purpose=purpose) if self._often(30):
                 del self.desk.queue[post]
                 self._try(id, PostFailed(post, purpose, "archived"))
@@ -344,10 +355,24 @@ class Life:
             lambda: RosterResolved(self._roster()),
             lambda: AgentResolved(pick((AGENT, None, replace(AGENT, id="agent-8")))),
             lambda: NoteAdded(by, TextRef("n", "d")),
+            lambda: StatusChanged(Status.RECOVERING, by),
+            self._recovery(by),
+            self._recovery(by),
             self._said_in_the_room(id, by),
             self._said_in_the_room(id, by),
         )
         return pick(events)()
+
+    def _recovery(self, by: str) -> Callable[[], Event]:
+        pick = self.random.choice
+        asked: tuple[Callable[[], Event], ...] = (
+            lambda: RollbackAsked(by),
+            lambda: ReissueAsked("work", {"policy": {}}, by),
+            lambda: ReturnAsked(pick(("shadow", "shadow", "advisory", "active", "nothing")), by),
+            lambda: ReplayAsked(by),
+            lambda: ReturnStopped("INC-9", pick((True, False))),
+        )
+        return pick(asked)
 
     def _said_in_the_room(self, id: str, by: str) -> Callable[[], Event]:
         incident, pick = self.desk.incidents[id], self.random.choice
@@ -431,6 +456,9 @@ class Life:
                     case Page() | Notify():
                         del self.desk.queue[decision.id]
                         self.desk.happen(id, PageSent(decision.id, decision.key, decision.person, decision.way))
+                    case Replay():
+                        del self.desk.queue[decision.id]
+                        self.desk.happen(id, Replayed(decision.id, True, "d", "r"))
                     case Post() | AskApproval() | DraftDocument() | OpenChannel() | Invite():
                         self.desk.answer(decision)
                     case _:
