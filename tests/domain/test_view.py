@@ -3,13 +3,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 
-from bot.domain.agent import Agent, AwsIdentity, VaultIdentity
+from bot.domain.agent import Agent, AwsIdentity, KubernetesIdentity, VaultIdentity
 from bot.domain.alert import Alert, AlertText, Resource, Severity
+from bot.domain.reach import Held, Reach, reach_names
 from bot.domain.view import (
     AGENT,
     ALERT,
     ALERT_WITH_TEXT,
     INCIDENT,
+    REACH,
     Shape,
     agent_names,
     alert_names,
@@ -37,7 +39,9 @@ def same_keys(shape: Shape, value: object) -> None:
 def test_the_shapes_the_loader_checks_are_the_views() -> None:
     same_keys(ALERT, alert_names(ALERT_))
     same_keys(ALERT_WITH_TEXT, alert_names(ALERT_, AlertText("t", "m")))
-    same_keys(AGENT, agent_names(Agent("agent-7", vault=VaultIdentity(), aws=AwsIdentity())))
+    agent = Agent("agent-7", vault=VaultIdentity(), aws=AwsIdentity(), kubernetes=KubernetesIdentity())
+    same_keys(AGENT, agent_names(agent))
+    same_keys(REACH, reach_names(Reach.of([Held("session", "s", "aws", "a", chained=True, allowed=True)], ["away"])))
     same_keys(INCIDENT, incident_names(id="INC-1", severity="SEV1", type="t", status="open", opened_at=NOON))
 
 
