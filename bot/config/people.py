@@ -24,7 +24,7 @@ SAFE_VERBS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("release", "resolve_uncontained", "silence", "lower_severity", "override"), (COMMANDER,)),
     **dict.fromkeys(("false_positive", "merge", "private", "reopen", "recover", "review"), (COMMANDER,)),
     **dict.fromkeys(("repin", "erase", "break_glass", "read_evidence"), (COMMANDER,)),
-    "enroll": (OPERATORS, COMMANDER),
+    "enroll": (COMMANDER,),
 }
 
 
