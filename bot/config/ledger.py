@@ -68,16 +68,15 @@ def read_ledger(top: Section) -> Ledger | None:
 
 
 def _timestamps(top: Section) -> Timestamps | None:
-    if "timestamps" not in top:
-        return None
     with top.section("timestamps") as section:
-        found = Timestamps(
-            url=section.text("url"),
-            roots=section.text("roots"),
-            every=section.duration("every", timedelta(hours=1)),
-        )
-        if not found.url.startswith(("https://", "http://")):
+        url, roots = section.text("url", ""), section.text("roots", "")
+        found = Timestamps(url, roots, section.duration("every", Timestamps(url, roots).every))
+        if "timestamps" not in top:
+            return None
+        if not url.startswith(("https://", "http://")):
             section.report("url", "'url' is no http(s) address.")
+        if not roots:
+            section.report("roots", "'roots' is missing.", "Name a file with the authority's certificates, in PEM.")
         return found
 
 
