@@ -233,10 +233,10 @@ def estate_ports(config: Config, clock: Clock, estate: Estate, chat: Chat, salt:
         vaults=estate.vaults,
         aws={name: aws.account() for name, aws in estate.aws.items()},
         clusters=estate.clusters,
+        githubs=estate.githubs,
         gateways=estate.gateways,
         opas=estate.opas,
         endpoints=estate.endpoints,
-        githubs=estate.githubs,
         evidence=estate.evidence,
         pagers=estate.pagers,
         chat=chat,
@@ -249,10 +249,10 @@ def live_ports(config: Config, folder: Path, clock: Clock, salt: bytes, secret: 
     vaults: dict[str, Vault] = {}
     aws: dict[str, AwsAccount] = {}
     clusters: dict[str, Cluster] = {}
+    githubs: dict[str, Github] = {}
     gateways: dict[str, Gateway] = {}
     opas: dict[str, tuple[Opa, ...]] = {}
     endpoints: dict[str, Endpoint] = {}
-    githubs: dict[str, Github] = {}
     pagers: dict[str, Pager] = {}
     ways = {connection: way for way, connection in config.settings.ways.items()}
     for name, made in config.settings.connections.items():
@@ -292,10 +292,10 @@ def live_ports(config: Config, folder: Path, clock: Clock, salt: bytes, secret: 
         vaults=vaults,
         aws=aws,
         clusters=clusters,
+        githubs=githubs,
         gateways=gateways,
         opas=opas,
         endpoints=endpoints,
-        githubs=githubs,
         evidence=_evidence(config, folder, clock, secret),
         audits=_audits(config, folder, secret),
         retain=config.settings.evidence.retain,

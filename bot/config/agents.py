@@ -112,7 +112,6 @@ def _agent(name: str, section: Section) -> Agent:
         team=section.text("team", ""),
         gateways=section.texts("gateways"),
         opas=section.texts("opas"),
-        kubernetes=_kubernetes(section.section("kubernetes")) if "kubernetes" in section else None,
         vault=_vault(section.section("vault")) if "vault" in section else None,
         aws=_aws(section.section("aws")) if "aws" in section else None,
         github=_github(section.section("github")) if "github" in section else None,
@@ -121,6 +120,7 @@ def _agent(name: str, section: Section) -> Agent:
         labels=_labels(section.section("labels")),
         protected=section.flag("protected"),
         on_lease_loss=section.text("on_lease_loss", "shadow", choices=ON_LEASE_LOSS),
+        kubernetes=_kubernetes(section.section("kubernetes")) if "kubernetes" in section else None,
     )
 
 

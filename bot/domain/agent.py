@@ -88,8 +88,8 @@ class Agent:
     labels: tuple[tuple[str, str], ...] = ()
     protected: bool = False
     on_lease_loss: str = "shadow"  # what its instances fall into when they hear nothing: shadow | advisory | keep
-    opas: tuple[str, ...] = ()  # names of OPA connections that decide on its side effects
     kubernetes: KubernetesIdentity | None = None
+    opas: tuple[str, ...] = ()  # names of OPA connections that decide on its side effects
 
     def actors(self) -> frozenset[str]:
         """Every identifier an alert may name this agent by."""

@@ -122,8 +122,10 @@ def _consider(turn: Turn, step: Step) -> None:
         why = f"needs {', '.join(unmet)}"
         turn.do(PlanStep(turn.next_id, step.id, StepStatus.SKIPPED, why=why))
         return
+    if awaits(turn.now, step):
+        return
     status, why = fallback.verdict(turn.now, step)
-    if status is StepStatus.WAITING or awaits(turn.now, step):
+    if status is StepStatus.WAITING:
         return
     if status is not None:
         turn.do(PlanStep(turn.next_id, step.id, status, why=why))

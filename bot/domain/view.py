@@ -73,8 +73,7 @@ def alert_names(alert: Alert, text: AlertText | None = None) -> dict[str, Any]:
 
 def agent_names(agent: Agent, delegates: Sequence[Agent] = ()) -> dict[str, Any]:
     """`agent` in expressions. `delegates` are everybody who acts for it and for those in turn; `vault`, `aws` and
-    `kubernetes` are null where the agent has none. Leave the name out for an unknown agent, so that using it is an
-    error."""
+    `kubernetes` are null where it has none. Leave the name out for an unknown agent, so that using it is an error."""
     vault, aws, kubernetes = agent.vault, agent.aws, agent.kubernetes
     return {
         "id": agent.id,
