@@ -13,9 +13,9 @@ from bot.domain.outcome import Done, Failed
 from bot.domain.playbook import Target
 from bot.errors import Rejected
 from bot.ports import Environment, Github, Ports, RefPattern
+from bot.ports.github import BLOCKED
 
-# Git lets no part of a branch or tag end in .lock, so that nobody can make one that this lets through.
-NOTHING = RefPattern("firedoor/blocked.lock")
+NOTHING = BLOCKED
 
 
 class BlockEnvironment(Switch[Github]):

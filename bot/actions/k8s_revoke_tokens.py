@@ -15,10 +15,11 @@ from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped
 from bot.domain.playbook import Param, Target
 from bot.errors import Denied, Rejected
 from bot.ports import Cluster, Ports, ServiceAccount
+from bot.ports.kubernetes import REVOKED
 
 REMEMBERED = timedelta(seconds=10)  # so long the API server takes a token that it has just seen without looking again
 LARGEST = 32 * 1024  # bytes of an account, in the record for the release
-MARK = "firedoor/revoked"  # annotation of the new account: the decision that made it
+MARK = REVOKED
 PROBE = "firedoor/probe"  # annotation: what became of a token from before, tried while there was no account
 NOT_RESTORED = ["tokens", "token_secrets"]
 

@@ -22,6 +22,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "access-key": ("key", "keys"),
     "console": ("console password", "console passwords"),
     "vault-token": ("Vault token", "Vault tokens"),
+    "account-token": ("Kubernetes token", "Kubernetes tokens"),
     "secret-id": ("secret id", "secret ids"),
     "lease": ("lease", "leases"),
     "service-account": ("Kubernetes account", "Kubernetes accounts"),
@@ -30,6 +31,11 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "entity": ("Vault entity", "Vault entities"),
     "gateway": ("gateway", "gateways"),
     "instance": ("instance", "instances"),
+    "pod": ("pod", "pods"),
+    "run": ("workflow run", "workflow runs"),
+    "workload": ("workload", "workloads"),
+    "workflow": ("workflow", "workflows"),
+    "environment": ("GitHub environment", "GitHub environments"),
     "agent": ("child agent", "child agents"),
 }
 

@@ -42,6 +42,10 @@ class RefPattern:
     type: str = "branch"  # branch, tag
 
 
+# Git lets no part of a branch or tag end in .lock, so that nobody can make one that this lets through.
+BLOCKED = RefPattern("firedoor/blocked.lock")
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """What guards deployments to it. `branches`: `all` refs may deploy, only `protected` branches, or only the

@@ -32,6 +32,7 @@ LOG_LINES = 10_000  # of a container, the last ones
 SUSPENDED = ("CronJob", "Job")  # they have no number, and are suspended instead
 TOKEN_SECRET = "kubernetes.io/service-account-token"
 ACCOUNT_OF_SECRET = "kubernetes.io/service-account.name"  # annotation of such a Secret
+REVOKED = "firedoor/revoked"  # annotation of an account made anew by k8s.revoke_tokens: the decision that made it
 
 
 @dataclass(frozen=True, slots=True)
