@@ -26,7 +26,7 @@ from bot.engine.switchboard import Switchboard
 from bot.engine.timers import Timers
 from bot.engine.world import World
 from bot.engine.writer import Writer
-from bot.errors import FiredoorError, Refused
+from bot.errors import FiredoorError, Refused, Unavailable
 from bot.store import Store
 
 log = logging.getLogger(__name__)
@@ -47,12 +47,13 @@ class Engine:
         world = replace(world, ports=replace(world.ports, switchboard=self.switchboard))
         self.store, self.world = store, world
         self.performer = Performer(store, world, lambda: self.writer, threads=threads)
-        self.writer = Writer(store, world, self._effects)
+        self.writer = Writer(store, world, self._effects, self.switchboard.read_before)
         self.operators = Operators(store, world)
         self.performer.hear = self.writer.hear = self.operators.hear
         self.timers = Timers(store, self.wake) if threads else None
         self._stopping = threading.Event()
         self._ticker: threading.Thread | None = None
+        self._reader: threading.Thread | None = None
         self._told: datetime | None = None
         self._renewed = -math.inf  # monotonic
         self._started: datetime | None = None  # when this machine's monotonic clock began, by the store's
@@ -69,6 +70,8 @@ class Engine:
             self.timers.start()
         self._ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
         self._ticker.start()
+        self._reader = threading.Thread(target=self._read_instances, name="switchboard", daemon=True)
+        self._reader.start()
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 50)  # long pauses come from collecting what never dies
@@ -79,6 +82,8 @@ class Engine:
         self._stopping.set()
         if self._ticker:
             self._ticker.join()
+        if self._reader:
+            self._reader.join()
         if self.timers:
             self.timers.stop()
         self.performer.stop()
@@ -102,6 +107,13 @@ class Engine:
                 log.warning("the store does not answer: %s", error)
             except Exception:  # the ticker is the heartbeat: it must outlive any one fault
                 log.exception("a tick failed")
+
+    def _read_instances(self) -> None:
+        """Beside everything else, so that neither an order nor a thousand instances wait for it."""
+        try:
+            self.switchboard.read_all(self.world.config.agents.agents, self._stopping.is_set)
+        except Unavailable as error:
+            log.warning("instances are read when they are asked for: %s", error)
 
     def _claim(self) -> None:
         """Takes decisions that nobody holds, that were postponed until now, or whose replica is gone."""

@@ -75,6 +75,8 @@ class Written:
     event: Event
     before: State | None
     after: State
+    at: datetime
+    digest: str
 
 
 @dataclass(slots=True)
@@ -104,11 +106,18 @@ OPEN_STREAMS = "INC-"
 
 class Responder:
     def __init__(
-        self, tx: Transaction, world: World, known: Callable[[str], Known | None], *, catch_up: bool = False
+        self,
+        tx: Transaction,
+        world: World,
+        known: Callable[[str], Known | None],
+        *,
+        read_before: Callable[[str], Known | None] = lambda _: None,
+        catch_up: bool = False,
     ) -> None:
         """`known` is what this process remembers; with `catch_up` what was written since is read on top of it. Who
-        appends needs none of that: the version decides."""
+        appends needs none of that: the version decides. A stream that is not known is read on top of `read_before`."""
         self.tx, self.world, self._known, self._catch_up = tx, world, known, catch_up
+        self._read_before = read_before
         self.now = tx.now()
         self.touched: dict[str, Known] = {}
         self._remembered: dict[str, int] = {}  # streams taken from memory, and their version there
@@ -140,7 +149,7 @@ class Responder:
             if found and not self._catch_up:
                 self._remembered[stream] = found.state.version
             else:
-                found = self._load(stream, found)
+                found = self._load(stream, found or self._read_before(stream))
             if found is None:
                 return None
             self.touched[stream] = found
@@ -301,7 +310,7 @@ class Responder:
         known = self.touched.get(stream)
         entry = self.tx.append(stream, state.version, at, event, decisions, previous=known.digest if known else "")
         self.touched[stream] = Known(state, at, entry.digest)
-        self.effects.written.append(Written(event, known.state if known else None, state))
+        self.effects.written.append(Written(event, known.state if known else None, state, at, entry.digest))
         due = _next_deadline(state)
         self.effects.wakes[stream] = due
         self.tx.save_stream(_row(stream, state, due))

@@ -9,17 +9,19 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bot.config.reading import suggestion
 from bot.domain import handshake
 from bot.domain.agent import Mode
-from bot.domain.events import InstanceEnrolled, InstanceRevoked, ModeAcked, ModeOrdered
+from bot.domain.events import Event, InstanceEnrolled, InstanceRevoked, ModeAcked, ModeOrdered
 from bot.domain.handshake import STREAMS, Ack, Instances, Why
-from bot.engine.responder import Responder
-from bot.errors import Conflict, Refused, Rejected, Unavailable
+from bot.engine.responder import Known, Responder
+from bot.errors import Conflict, RecordBroken, Refused, Rejected, Unavailable
 from bot.ports import GatewayState, InstanceMode
 from bot.store import Store
 
@@ -32,6 +34,8 @@ REFRESH = 0.4  # seconds between looks at what peers have written
 PATIENCE = 10.0  # seconds for a write
 SET_MODE = "agent.set_mode"
 MOST = 5_000  # instances of one agent
+AT_START = 200_000  # entries that are read before anybody asks
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Switchboard:
@@ -40,8 +44,9 @@ class Switchboard:
     def __init__(self, store: Store, submit: Callable[[Callable[[Responder], Any]], Future[Any]]) -> None:
         self._store, self._submit = store, submit
         self.listeners: list[Callable[[frozenset[str]], None]] = []  # told of agents whose order or instances changed
-        self._known: dict[str, Instances] = {}  # by agent
+        self._known: dict[str, Known] = {}  # by agent
         self._lock = threading.Lock()
+        self._reading: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # by agent
         self.closed = False
 
     # What actions ask -------------------------------------------------------------------------------------------
@@ -79,17 +84,47 @@ class Switchboard:
 
     def remembered(self, agent: str) -> Instances | None:
         """What this process knows, without asking the store."""
-        return self._known.get(agent)
+        known = self._known.get(agent)
+        return _instances(known) if known else None
+
+    def read_before(self, stream: str) -> Known | None:
+        """What the writer need not read and verify again."""
+        known = self._known.get(stream.removeprefix(STREAMS)) if stream.startswith(STREAMS) else None
+        return known if known and known.state.version else None
 
     def read(self, agent: str) -> Instances:
-        """As the store has it now. Raises Unavailable, RecordBroken."""
+        """As the store has it now: each entry is read and verified once, however many ask. Raises Unavailable,
+        RecordBroken."""
         stream = f"{STREAMS}{agent}"
-        known = self._known.get(agent) or Instances(stream)
+        with self._lock:
+            reading = self._reading[agent]
+        with reading:
+            known = self._known.get(agent) or Known(Instances(stream), NEVER, "")
+            with self._store.reading() as tx:
+                entries = tx.read(stream, known.state.version)
+            state = _instances(known)
+            for entry in entries:
+                state = handshake.apply(state, entry.event, entry.at)
+            if entries:
+                known = Known(state, entries[-1].at, entries[-1].digest)
+            self._learn(known, (entry.event for entry in entries))
+        return state
+
+    def read_all(self, agents: Collection[str], ended: Callable[[], bool]) -> None:
+        """After a start, the short streams first. What is over AT_START is read when it is asked for."""
         with self._store.reading() as tx:
-            for entry in tx.read(stream, known.version):
-                known = handshake.apply(known, entry.event, entry.at)
-        self._learn([known])
-        return known
+            rows = tx.versions("instances")
+        left = AT_START
+        for stream, version in sorted(rows, key=lambda row: row[1]):
+            agent = stream.removeprefix(STREAMS)
+            left -= version
+            if ended() or left < 0:
+                return
+            if agent in agents:
+                try:
+                    self.read(agent)
+                except RecordBroken as error:  # of this agent: the others are read all the same
+                    log.error("instances cannot be read: %s", error)
 
     def refresh(self) -> None:
         """Takes in what peers have written, of those agents that somebody here asked for."""
@@ -98,34 +133,39 @@ class Switchboard:
         for stream, version in rows:
             agent = stream.removeprefix(STREAMS)
             known = self._known.get(agent)
-            if known is not None and known.version < version:
+            if known is not None and known.state.version < version:
                 self.read(agent)
 
     def heard(self, written: Iterable[Written]) -> None:
         """Of a commit of this process."""
-        if states := [one.after for one in written if isinstance(one.after, Instances)]:
-            self._learn(states)
+        for one in written:
+            if isinstance(one.after, Instances):
+                self._learn(Known(one.after, one.at, one.digest), (one.event,))
 
     def close(self) -> None:
         """Nobody waits here any more: the process is about to stop."""
         self.closed = True
         self._tell(frozenset(self._known))
 
-    def _learn(self, states: Iterable[Instances]) -> None:
-        changed: set[str] = set()
+    def _learn(self, known: Known, events: Iterable[Event]) -> None:
+        state = _instances(known)
         with self._lock:
-            for state in states:
-                known = self._known.get(state.agent)
-                if known is None or known.version < state.version:
-                    self._known[state.agent] = state
-                    if known is None or known.order != state.order or known.enrolled != state.enrolled:
-                        changed.add(state.agent)
-        if changed:
-            self._tell(frozenset(changed))
+            before = self._known.get(state.agent)
+            if before is not None and before.state.version >= state.version:
+                return
+            self._known[state.agent] = known
+        # A thousand who wait are not woken by each other's words.
+        if any(isinstance(event, ModeOrdered | InstanceEnrolled | InstanceRevoked) for event in events):
+            self._tell(frozenset({state.agent}))
 
     def _tell(self, agents: frozenset[str]) -> None:
         for listener in self.listeners:
             listener(agents)
+
+
+def _instances(known: Known) -> Instances:
+    assert isinstance(known.state, Instances)  # its stream is of no other kind
+    return known.state
 
 
 # What people and instances say, as jobs for the writer ----------------------------------------------------------------

@@ -42,10 +42,17 @@ Given = tuple[Queued, Any, BaseException | None]  # a job, its value, or why the
 
 
 class Writer:
-    """`effects` is called after each commit with what the commit left to do."""
+    """`effects` is called after each commit with what the commit left to do. `read_before`: streams that were read
+    outside of the writer, so that nobody waits here for the whole of a long one."""
 
-    def __init__(self, store: Store, world: World, effects: Callable[[Effects], None]) -> None:
-        self._store, self._world, self._effects = store, world, effects
+    def __init__(
+        self,
+        store: Store,
+        world: World,
+        effects: Callable[[Effects], None],
+        read_before: Callable[[str], Known | None] = lambda _: None,
+    ) -> None:
+        self._store, self._world, self._effects, self._read_before = store, world, effects, read_before
         self.watch: Callable[[int, Effects], None] | None = None  # of each commit: how many jobs, what they did
         self.hear: Callable[[BaseException], None] = lambda _: None  # of jobs that failed
         self._known: OrderedDict[str, Known] = OrderedDict()
@@ -153,7 +160,7 @@ class Writer:
     def _transact(self, batch: list[Queued]) -> tuple[Responder, list[Given]]:
         answers: list[Given] = []
         with self._store.transaction() as tx:
-            responder = Responder(tx, self._world, self._known.get)
+            responder = Responder(tx, self._world, self._known.get, read_before=self._read_before)
             foresee(responder, [queued.job for queued in batch if isinstance(queued.job, Delivery)])
             for queued in batch:
                 writes = responder.writes

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -120,6 +120,7 @@ class AgentsApi:
         self._strangers = Bucket(STRANGERS)
         self._seen = -OUT_OF_DATE * 2  # when the store was last asked what peers have written
         self._refreshing: asyncio.Future[None] | None = None
+        self._reading: dict[str, asyncio.Future[Instances]] = {}  # by agent
         self._watch: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._answers: Answers | None = None
@@ -144,7 +145,7 @@ class AgentsApi:
             answer = turned_away(error)
         except (Unavailable, Conflict, RecordBroken, TimeoutError) as error:
             log.warning("an instance was told to come again: %s", error)
-            answer = turned_away(TurnedAway(503, "not_now", "Firedoor cannot tell right now.", retry_after=2))
+            answer = turned_away(_not_now())
         return self._signed(answer, caller)
 
     @property
@@ -159,8 +160,8 @@ class AgentsApi:
         agent, _, name = headers.get(WHO, "").partition("/")
         if NAME.fullmatch(agent) and NAME.fullmatch(name) and agent in self._engine.world.config.agents.agents:
             now = self._engine.world.ports.clock.now()
-            for state in (self._board.remembered(agent), None):
-                known = state or await self._looked(agent)
+            for known in (self._board.remembered(agent) or await self._read(agent), None):
+                known = known or await self._looked(agent)
                 instance = known.all.get(name) if known else None
                 if instance is None or instance.revoked:
                     continue
@@ -172,13 +173,31 @@ class AgentsApi:
         raise TurnedAway(401, "not_authentic", "This is not signed by an enrolled instance, or not now.")
 
     async def _looked(self, agent: str) -> Instances | None:
-        """It may have been enrolled at a peer just now. Strangers are not worth more than a few looks a second."""
-        if not self._strangers.take(self._monotonic()):
-            return None
+        """It may have been enrolled at a peer just now. Strangers are not worth more than a few looks a second; who is
+        none has been known for REFRESH seconds at the latest."""
+        if self._strangers.take(self._monotonic()):
+            return await self._read(agent)
         try:
-            return await asyncio.to_thread(self._board.read, agent)
-        except Unavailable as error:
-            raise TurnedAway(503, "not_now", "Firedoor cannot tell right now.", retry_after=2) from error
+            await self._up_to_date()
+        except (Unavailable, RecordBroken) as error:
+            raise _not_now() from error
+        return self._board.remembered(agent)
+
+    async def _read(self, agent: str) -> Instances:
+        """Once for all who ask meanwhile."""
+        reading = self._reading.get(agent)
+        if reading is None:
+            reading = self._reading[agent] = asyncio.ensure_future(asyncio.to_thread(self._board.read, agent))
+            reading.add_done_callback(partial(self._was_read, agent))
+        try:
+            return await asyncio.shield(reading)
+        except (Unavailable, RecordBroken) as error:
+            raise _not_now() from error
+
+    def _was_read(self, agent: str, done: asyncio.Future[Instances]) -> None:
+        self._reading.pop(agent, None)
+        if not done.cancelled():
+            done.exception()  # seen: whoever waits for it raises it
 
     def _take(self, caller: Caller) -> None:
         held = self._held.setdefault((caller.agent, caller.instance.name), Held())
@@ -269,6 +288,7 @@ class AgentsApi:
             self._loop, self._answers = loop, Answers(loop)
             self._refreshing = self._watch = None
             self._waiting.clear()
+            self._reading.clear()
 
     @contextmanager
     def _question(self, caller: Caller) -> Iterator[None]:
@@ -405,6 +425,10 @@ def _seconds(asked: dict[str, str], name: str) -> float:
 
 def _sentence(why: Why) -> str:
     return f"{SAID[why][:1].upper()}{SAID[why][1:]}."
+
+
+def _not_now() -> TurnedAway:
+    return TurnedAway(503, "not_now", "Firedoor cannot tell right now.", retry_after=2)
 
 
 def _bad(why: str) -> TurnedAway:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,10 +17,14 @@ from openapi_spec_validator import validate
 from bot.adapters.signing import sign, verify
 from bot.domain.agent import Mode
 from bot.domain.events import AckRefused, Hold, HoldPlaced, ModeAcked
+from bot.engine import switchboard
+from bot.engine.engine import Engine
 from bot.engine.switchboard import enroll, revoke
 from bot.sandbox.clock import SimClock
-from bot.web.agents import LARGEST, RATE
+from bot.store.entries import Entries
+from bot.web.agents import LARGEST, QUESTIONS, RATE, STRANGERS, AgentsApi
 from bot.web.doors import VERBS
+from bot.web.http import TurnedAway, turned_away
 from bot.web.openapi import document
 from tests.web.desk import Desk
 
@@ -262,7 +267,7 @@ def test_who_is_not_enrolled_learns_nothing_more(desk: Desk) -> None:
         one.ask(key=stranger),
         one.ask(at=past),
         one.ask(who="agent-7/pod-9"),
-        one.ask(who="agent-8/pod-1"),
+        one.ask(who="agent-9/pod-1"),
         one.ask(who="agent-7"),
         one.ask(who="agent-7/../pod-1"),
         desk.ask("GET", MODE, headers={"firedoor-instance": "agent-7/pod-1"}),
@@ -383,3 +388,85 @@ def test_what_is_answered_is_what_the_document_says(desk: Desk) -> None:
     said = one.order()
     assert set(one.ack(said).json()) == set(schemas["Accepted"]["required"])
     assert set(one.ack(said, epoch=0).json()) == set(schemas["Overtaken"]["required"])
+
+
+# After a restart ------------------------------------------------------------------------------------------------------
+
+
+def test_after_a_restart_many_at_once_are_known_and_each_entry_is_read_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than STRANGERS of them; and the order that follows loads nothing in the writer."""
+    pods = [pod(desk, f"pod-{n}") for n in range(2 * STRANGERS)]
+    read: list[str] = []
+    verified = Entries._verified
+
+    def counted(self: Entries, stream: str, *rest: Any) -> Any:
+        read.append(stream)
+        return verified(self, stream, *rest)
+
+    monkeypatch.setattr(Entries, "_verified", counted)
+    engine = Engine(desk.bot.store, desk.engine.world, threads=False)
+    api = AgentsApi(engine, desk.bot.instance_keys)
+
+    async def asked(one: Pod) -> int:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await (await api.answer(scope, receive)).send(send)
+            except TurnedAway as error:
+                await turned_away(error).send(send)
+
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://firedoor.test") as client:
+            return (await client.get(MODE, headers=one.headers())).status_code
+
+    async def all_at_once() -> list[int]:
+        return await asyncio.gather(*map(asked, pods))
+
+    assert set(desk.runner.run(all_at_once())) == {200}
+    engine.switchboard.order("agent-7", Mode.SHADOW, 1, "n", "INC-1")
+    engine.submit(revoke("agent-7", "pod-0", "sre-1", "cli")).result()
+    assert read.count("instances:agent-7") == len(pods)
+
+
+def test_instances_are_read_at_a_start_up_to_a_bound(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod(desk)
+    for n in range(3):
+        pod(desk, f"pod-{n}", "agent-9")
+    monkeypatch.setattr(switchboard, "AT_START", 3)
+    board = Engine(desk.bot.store, desk.engine.world, threads=False).switchboard
+    board.read_all(("agent-7", "agent-9"), lambda: True)
+    assert board.remembered("agent-7") is None, "the process stops already"
+    board.read_all(("agent-7", "agent-9"), lambda: False)
+    assert board.remembered("agent-7") is not None
+    assert board.remembered("agent-9") is None, "it is read when it is asked for"
+    assert len(board.read("agent-9").enrolled) == 3
+
+
+def test_strangers_that_use_up_the_looks_lock_nobody_out(desk: Desk) -> None:
+    """One that a peer enrolled is known by the next look that this process takes anyway."""
+    one = pod(desk)
+    while desk.instances._strangers.take(time.monotonic()):
+        assert one.ask(who="agent-7/pod-99").status_code == 401
+    two = pod(desk, "pod-2")
+    assert (one.ask().status_code, two.ask().status_code) == (200, 200)
+    assert one.ask(who="agent-7/pod-99").status_code == 401
+
+
+def test_a_fifth_question_of_one_instance_is_not_held(desk: Desk) -> None:
+    one = pod(desk)
+
+    async def story() -> tuple[int, int, list[int]]:
+        async def ask(client: httpx.AsyncClient, wait: int) -> httpx.Response:
+            return await client.get(f"{MODE}?since=0&wait={wait}", headers=one.headers())
+
+        transport = httpx.ASGITransport(desk.app)  # type: ignore[arg-type]  # httpx names its own message types
+        async with httpx.AsyncClient(transport=transport, base_url="http://firedoor.test") as client:
+            held = [asyncio.ensure_future(ask(client, 30)) for _ in range(QUESTIONS)]
+            while desk.instances.waiting < QUESTIONS:  # noqa: ASYNC110 - the API tells nobody that it holds a question
+                await asyncio.sleep(0.001)
+            fifth = await ask(client, 30)
+            order(desk)
+            return fifth.status_code, int(fifth.headers["retry-after"]), [(await each).status_code for each in held]
+
+    assert desk.runner.run(story()) == (429, 5, [200] * QUESTIONS)
+    assert desk.instances.waiting == 0
