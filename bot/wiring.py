@@ -11,7 +11,6 @@ import binascii
 import os
 import secrets
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -26,37 +25,18 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from bot.actions import registry
-from bot.adapters.aws import aws_account
-from bot.adapters.aws_api import AwsApi
 from bot.adapters.clock import SystemClock
-from bot.adapters.evidence import BucketEvidence, FolderEvidence
-from bot.adapters.gateway import HttpGateway
-from bot.adapters.github import AppKey, HttpGithub
-from bot.adapters.http import HttpEndpoint
-from bot.adapters.kubernetes import Configure, KubernetesCluster, by_kubeconfig, by_token, in_cluster
-from bot.adapters.mail import SmtpPager
-from bot.adapters.opa import HttpOpa
-from bot.adapters.slack import SlackChat, SlackPager
-from bot.adapters.vault import HvacVault
-from bot.adapters.vault_audit import LogLines, Read, bucket_lines, file_lines, http_lines
-from bot.adapters.webhook import WebhookPager
+from bot.adapters.slack import SlackPager
+from bot.clients import aws_api, evidence, live_ports, under
 from bot.config import EXAMPLE, Config, MissingSecrets, SecretRef, load, resolve
 from bot.config.connections import (
     AwsConnection,
-    GatewayConnection,
-    GithubConnection,
     HttpConnection,
-    KubernetesConnection,
-    OpaConnection,
-    SmtpConnection,
-    VaultAudit,
-    VaultConnection,
-    WebhookConnection,
 )
 from bot.config.ledger import Place
 from bot.config.secrets import references
 from bot.domain.redaction import SHORTEST, Redactor
-from bot.drill.again import replay
+from bot.drill.again import replay, rules_of
 from bot.drill.rehearsal import Rehearsal
 from bot.drill.scenario import Scenario
 from bot.engine.engine import Engine
@@ -67,8 +47,7 @@ from bot.ledger.log import Log
 from bot.ledger.sealer import Sealer
 from bot.ledger.shelf import Bucket, Folder, Shelf
 from bot.ledger.stamp import Authority, read_roots
-from bot.ports import AwsAccount, Chat, Clock, Cluster, Endpoint, Evidence, Gateway, Github, Opa, Pager, Ports, Vault
-from bot.ports.evidence import AuditLog
+from bot.ports import Chat, Clock, Evidence, Ports
 from bot.sandbox.aws import SimEvidence
 from bot.sandbox.chat import SimChat
 from bot.sandbox.clock import SimClock
@@ -148,7 +127,7 @@ def read_keys(config: Config, folder: Path) -> Secrets:
     if keys.record.scheme != "file":
         raise ConfigError(f"{folder}/firedoor.yaml", "keys.record must be a file:PATH.")
     return Secrets(
-        signer=Signer.load(_under(folder, keys.record.name)),
+        signer=Signer.load(under(folder, keys.record.name)),
         master=_bytes(_resolved(keys.artefacts, folder), "keys.artefacts"),
         salt=_bytes(_resolved(keys.salt, folder), "keys.salt"),
     )
@@ -244,67 +223,6 @@ def estate_ports(config: Config, clock: Clock, estate: Estate, chat: Chat, salt:
     )
 
 
-def live_ports(config: Config, folder: Path, clock: Clock, salt: bytes, secret: Callable[[SecretRef], str]) -> Ports:
-    """The real clients. Nothing is called yet; secrets are read when a call needs them."""
-    vaults: dict[str, Vault] = {}
-    aws: dict[str, AwsAccount] = {}
-    clusters: dict[str, Cluster] = {}
-    githubs: dict[str, Github] = {}
-    gateways: dict[str, Gateway] = {}
-    opas: dict[str, tuple[Opa, ...]] = {}
-    endpoints: dict[str, Endpoint] = {}
-    pagers: dict[str, Pager] = {}
-    ways = {connection: way for way, connection in config.settings.ways.items()}
-    for name, made in config.settings.connections.items():
-        match made:
-            case VaultConnection():
-                vaults[name] = _vault(name, made, secret)
-            case AwsConnection():
-                aws[name] = _aws(name, made, secret)
-            case KubernetesConnection():
-                clusters[name] = cluster(name, made, folder, secret)
-            case GatewayConnection():
-                gateways[name] = HttpGateway(
-                    name,
-                    made.url,
-                    _all(made.secrets, secret),
-                    clock,
-                    made.timeout,
-                    signed_answers=made.signed_answers,
-                    tls=_tls(made.ca),
-                )
-            case OpaConnection():
-                opas[name] = _opas(name, made, secret)
-            case GithubConnection():
-                githubs[name] = github(name, made, clock, secret)
-            case HttpConnection():
-                endpoints[name] = HttpEndpoint(name, made.url, _headers(made.headers, secret), tls=_tls(made.ca))
-            case SmtpConnection() if name in ways:
-                pagers[ways[name]] = _mail(name, made, clock, secret)
-            case WebhookConnection() if name in ways:
-                pagers[ways[name]] = WebhookPager(name, _all(made.secrets, secret), clock, made.timeout)
-    chat = _slack(config, secret)
-    if chat:
-        pagers["slack"] = SlackPager(chat)
-    return Ports(
-        clock=clock,
-        directory=config.agents,
-        vaults=vaults,
-        aws=aws,
-        clusters=clusters,
-        githubs=githubs,
-        gateways=gateways,
-        opas=opas,
-        endpoints=endpoints,
-        evidence=_evidence(config, folder, clock, secret),
-        audits=_audits(config, folder, secret),
-        retain=config.settings.evidence.retain,
-        pagers=pagers,
-        chat=chat,
-        salt=salt,
-    )
-
-
 def read_secret(ref: SecretRef, folder: Path, redactor: Redactor) -> str:
     """A secret, known to the redactor before anybody uses it."""
     value = _resolved(ref, folder)
@@ -361,6 +279,7 @@ def _bot(
         channel=config.settings.slack.channel if config.settings.slack else "",
         rooms=config.settings.slack is not None and config.settings.slack.channels == "per_incident",
         replay=partial(replay, config, folder, rehearsal),
+        rules=partial(rules_of, folder),
         ack_link=links.url,
     )
     engine = Engine(store, world, threads=threads)
@@ -373,124 +292,10 @@ def _templates(folder: Path) -> Path:
     return own if own.is_dir() else TEMPLATES
 
 
-def _vault(name: str, made: VaultConnection, secret: Callable[[SecretRef], str]) -> Vault:
-    return HvacVault(
-        made.url,
-        lambda: secret(made.token),
-        namespace=made.namespace,
-        system=name,
-        connect_timeout=made.connect_timeout,
-        read_timeout=made.read_timeout,
-        verify=made.verify or True,
-    )
-
-
-def cluster(
-    name: str, made: KubernetesConnection, folder: Path, secret: Callable[[SecretRef], str]
-) -> KubernetesCluster:
-    way: Configure = in_cluster
-    if made.kubeconfig:
-        way = by_kubeconfig(str(_under(folder, made.kubeconfig)), made.context)
-    elif made.url:
-        token = made.token
-        way = by_token(made.url, (lambda: secret(token)) if token else str, made.ca)
-    return KubernetesCluster(way, system=name, connect_timeout=made.connect_timeout, read_timeout=made.read_timeout)
-
-
-def _aws(name: str, made: AwsConnection, secret: Callable[[SecretRef], str]) -> AwsAccount:
-    return aws_account(
-        account=made.account,
-        region=made.region,
-        system=name,
-        endpoint_url=made.endpoint_url or None,
-        role=made.role_arn or None,
-        external_id=secret(made.external_id) if made.external_id else None,
-        read_timeout=made.timeout,
-    )
-
-
-def github(name: str, made: GithubConnection, clock: Clock, secret: Callable[[SecretRef], str]) -> HttpGithub:
-    token, key = made.token, made.private_key
-    return HttpGithub(
-        name,
-        made.url,
-        clock,
-        token=(lambda: secret(token)) if token else None,
-        app=AppKey(made.app_id, lambda: secret(key)) if key else None,
-        timeout=made.timeout,
-        tls=_tls(made.ca),
-    )
-
-
-def _mail(name: str, made: SmtpConnection, clock: Clock, secret: Callable[[SecretRef], str]) -> Pager:
-    password = made.password
-    return SmtpPager(
-        name,
-        made.host,
-        made.port,
-        made.sender,
-        clock,
-        starttls=made.starttls,
-        user=made.user,
-        password=(lambda: secret(password)) if password else str,
-        timeout=made.timeout,
-    )
-
-
-def _slack(config: Config, secret: Callable[[SecretRef], str]) -> SlackChat | None:
-    slack = config.settings.slack
-    return SlackChat(secret(slack.bot_token), base_url=slack.api_url) if slack else None
-
-
 def evidence_store(config: Config, folder: Path) -> Evidence:
     """For commands that read it."""
     redactor = Redactor(read_keys(config, folder).salt)
-    return _evidence(config, folder, SystemClock(), partial(read_secret, folder=folder, redactor=redactor))
-
-
-def _evidence(config: Config, folder: Path, clock: Clock, secret: Callable[[SecretRef], str]) -> Evidence:
-    store = config.settings.evidence
-    if store.kind == "folder":
-        return FolderEvidence(_under(folder, store.path), clock)
-    return BucketEvidence(_aws_api(config, store.connection, "evidence", secret), store.bucket, store.prefix)
-
-
-def _audits(config: Config, folder: Path, secret: Callable[[SecretRef], str]) -> dict[str, AuditLog]:
-    """The audit logs of the Vaults, by the Vault connection's name."""
-    found: dict[str, AuditLog] = {}
-    for name, made in config.settings.connections.items():
-        if isinstance(made, VaultConnection) and made.audit:
-            found[name] = LogLines(_audit_lines(name, made.audit, config, folder, secret), made.audit.device)
-    return found
-
-
-def _audit_lines(
-    name: str, audit: VaultAudit, config: Config, folder: Path, secret: Callable[[SecretRef], str]
-) -> Read:
-    if audit.bucket:
-        return bucket_lines(_aws_api(config, audit.connection, f"{name}.audit", secret), audit.bucket, audit.prefix)
-    if not audit.connection:
-        return file_lines(_under(folder, audit.path), name)
-    http = config.settings.connections.get(audit.connection)
-    if not isinstance(http, HttpConnection):
-        raise ConfigError("firedoor.yaml", f"{name}.audit.connection {audit.connection!r} is no http connection.")
-    url = f"{http.url.rstrip('/')}/{audit.path.lstrip('/')}"
-    return http_lines(url, _headers(http.headers, secret), name, tls=_tls(http.ca))
-
-
-def _aws_api(config: Config, connection: str, of: str, secret: Callable[[SecretRef], str]) -> AwsApi:
-    made = config.settings.connections.get(connection)
-    if not isinstance(made, AwsConnection):
-        raise ConfigError("firedoor.yaml", f"{of}.connection {connection!r} is no aws connection.")
-    return AwsApi(
-        system=connection,
-        account=made.account,
-        region=made.region,
-        endpoint_url=made.endpoint_url or None,
-        role=made.role_arn or None,
-        external_id=secret(made.external_id) if made.external_id else None,
-        read_timeout=made.timeout,
-    )
+    return evidence(config, folder, SystemClock(), partial(read_secret, folder=folder, redactor=redactor))
 
 
 # The ledger -----------------------------------------------------------------------------------------------------
@@ -535,13 +340,13 @@ def ledger_signer(config: Config, folder: Path) -> Signer:
     ref = config.settings.keys.ledger
     if ref is None or ref.scheme != "file":
         raise ConfigError(f"{folder}/firedoor.yaml", "keys.ledger must be a file:PATH.", "firedoor init writes one.")
-    return Signer.load(_under(folder, ref.name))
+    return Signer.load(under(folder, ref.name))
 
 
 def ledger_shelf(config: Config, folder: Path, place: Place, secret: Callable[[SecretRef], str]) -> Shelf:
     if place.path:
-        return Folder(_under(folder, place.path))
-    return Bucket(_aws_api(config, place.connection, "ledger", secret), place.bucket, place.prefix)
+        return Folder(under(folder, place.path))
+    return Bucket(aws_api(config, place.connection, "ledger", secret), place.bucket, place.prefix)
 
 
 def bundle_signer(config: Config, folder: Path) -> bundles.Signer | None:
@@ -560,29 +365,8 @@ def bundle_signer(config: Config, folder: Path) -> bundles.Signer | None:
     return bundles.Signer(key, made.key_id)
 
 
-def _headers(headers: Mapping[str, SecretRef], secret: Callable[[SecretRef], str]) -> Callable[[], Mapping[str, str]]:
-    return lambda: {name: secret(ref) for name, ref in headers.items()}
-
-
-def _all(refs: tuple[SecretRef, ...], secret: Callable[[SecretRef], str]) -> Callable[[], tuple[str, ...]]:
-    return lambda: tuple(secret(ref) for ref in refs)
-
-
-def _opas(name: str, made: OpaConnection, secret: Callable[[SecretRef], str]) -> tuple[Opa, ...]:
-    token = partial(secret, made.token) if made.token else str
-    return tuple(HttpOpa(name, url, made.decision, token, made.timeout, tls=_tls(made.ca)) for url in made.urls)
-
-
-def _tls(ca: str) -> ssl.SSLContext | None:
-    return ssl.create_default_context(cafile=ca) if ca else None
-
-
-def _under(folder: Path, path: str) -> Path:
-    return (folder / path).resolve()
-
-
 def _resolved(ref: SecretRef, folder: Path) -> str:
-    return resolve(replace(ref, name=str(_under(folder, ref.name))) if ref.scheme == "file" else ref)
+    return resolve(replace(ref, name=str(under(folder, ref.name))) if ref.scheme == "file" else ref)
 
 
 def _bytes(text: str, what: str) -> bytes:

@@ -20,7 +20,7 @@ FLOORS = {
     **dict.fromkeys(("store", "config", "documents", "ledger"), 4),
     "engine": 5,
     **dict.fromkeys(("slack", "web", "drill", "doctor"), 6),
-    **dict.fromkeys(("wiring", "embedded", "settings", "serving", "cli", "commands", "__main__"), 7),
+    **dict.fromkeys(("wiring", "clients", "embedded", "settings", "serving", "cli", "commands", "__main__"), 7),
 }
 SIBLINGS = 3  # of this floor none imports another
 OUTSIDE_THE_PURE = frozenset(

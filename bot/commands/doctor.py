@@ -15,7 +15,7 @@ from bot.config import load
 
 def doctor(asked: Namespace) -> int:
     # Here: these bring every client library, which no other command should wait for.
-    from bot import wiring
+    from bot import clients, wiring
     from bot.adapters.clock import SystemClock
     from bot.adapters.kubernetes import KubernetesCluster
     from bot.commands.policy import kubernetes_roles
@@ -31,7 +31,7 @@ def doctor(asked: Namespace) -> int:
         return wiring.open_store(config, asked.config, wiring.read_keys(config, asked.config), clock, read_only=True)
 
     def cluster(name: str, made: KubernetesConnection) -> KubernetesCluster:
-        return wiring.cluster(name, made, asked.config, secret)
+        return clients.cluster(name, made, asked.config, secret)
 
     found = []
     for finding in examine(
@@ -44,7 +44,7 @@ def doctor(asked: Namespace) -> int:
             ),
             *slack.checks(config, secret, clock.now),
             *vault.checks(config, secret),
-            *github.checks(config, lambda name, made: wiring.github(name, made, clock, secret)),
+            *github.checks(config, lambda name, made: clients.github(name, made, clock, secret)),
             *kubernetes.checks(config, cluster, kubernetes_roles(config)),
             *aws.checks(config, secret, clock.now, write=asked.write),
         ]

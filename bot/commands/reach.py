@@ -36,13 +36,13 @@ def show(asked: Namespace) -> int:
 
 def _ask(config: Config, asked: Namespace, agents: tuple[Agent, ...]) -> Reach:
     # Here: these bring every client library, which no other command should wait for.
-    from bot import wiring
+    from bot import clients, wiring
     from bot.adapters.clock import SystemClock
 
     salt = os.urandom(16)
     redactor = Redactor(salt)
     secret = partial(wiring.read_secret, folder=asked.config, redactor=redactor)
-    ports = wiring.live_ports(config, asked.config, SystemClock(), salt, secret)
+    ports = clients.live_ports(config, asked.config, SystemClock(), salt, secret)
     return redacted(survey(agents, ports, seconds=asked.timeout), redactor.text)
 
 
