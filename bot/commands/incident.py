@@ -9,7 +9,7 @@ from typing import Any
 
 from bot.commands.command import Command, Exit, with_config, with_json
 from bot.commands.records import Records, records
-from bot.commands.terminal import as_json, block, heading, moment, say, table
+from bot.commands.terminal import as_json, block, heading, moment, plain, say, table
 from bot.domain.approval import missing
 from bot.domain.decisions import Page
 from bot.domain.events import AlertReceived, AlertsCounted, Opened, PageFailed, PageSent, Verb
@@ -17,13 +17,15 @@ from bot.domain.incident import Incident, StepRun, is_held, next_deadline
 from bot.domain.measures import pages_sent
 from bot.domain.outcome import Done, Failed, Pending
 from bot.domain.record import Entry
+from bot.domain.recovery import particulars
 from bot.domain.timeline import narrate
 from bot.domain.why import QUESTIONS
 from bot.domain.why import why as answer
-from bot.domain.wording import listed, reason_text, span, topic_text
+from bot.domain.wording import audit_text, listed, reason_text, span, topic_text
 from bot.errors import RecordBroken, Refused
 
 Json = dict[str, Any]
+LINES_SHOWN, LINE_SHOWN = 200, 4000  # of what a measure of recovery does, under a heading
 
 
 def list_incidents(asked: Namespace) -> int:
@@ -194,6 +196,7 @@ def _step(incident: Incident, run: StepRun) -> Json:
         "nothing_held": complete and not grades,
         "targets": [call.plan.target for call in run.calls.values()],
         "outputs": dict(run.outputs),
+        "particulars": particulars(incident, run.id),
         "why": run.why or _waits_for(run),
         "settled_at": run.settled_at,
         "form": dict(spec.manual.form) if spec.manual else None,
@@ -261,6 +264,7 @@ def _print(told: Json) -> None:
         ("alerts", f"{told['alerts_total']}, and {told['repeats']} repeats"),
         ("pages", f"{told['pages_sent']} sent, {told['pages_may_repeat']} of them may repeat an earlier one"),
         ("linked", listed(told["linked"]) or "with nothing"),
+        ("approval path", told["approval_path"] or "not yet audited"),
         ("documents", listed(told["documents"]) or "none yet"),
     ]
     table([*rows, *([("mode", told["mode"])] if told["mode"] != "live" else [])])
@@ -280,6 +284,11 @@ def _print(told: Json) -> None:
             for one in told["approvals"]
         ],
     )
+    for name, step in told["steps"].items():
+        for title, lines in step["particulars"].items():
+            shown = [(plain(one)[:LINE_SHOWN],) for one in lines[:LINES_SHOWN]]
+            rest = len(lines) - len(shown)
+            _section(f"{name}, {title}", [*shown, *([(f"and {rest} more: --json has all",)] if rest else [])])
     _section("Deadlines", [(moment(at), name) for name, at in told["deadlines"].items()])
     _section(
         "Holds",

@@ -84,7 +84,8 @@ def admit(incident: Incident, event: Event) -> None:
             asked = incident.approvals.get(request)
             started = _initiators(incident) | recovery.asker(incident, request)
             approvals.admit(asked, by, groups, hash, started, also=also, proof=proof)
-            recovery.may_go_on(incident, request)
+            if recovery.is_stage(incident, request):
+                recovery.replayed(incident)
         case ApprovalRefused(request=request, by=by, groups=groups):
             approvals.admit(incident.approvals.get(request), by, groups, None, set())
         case FormSubmitted(step=step):

@@ -8,12 +8,14 @@ rest means for the state; `comeback` decides what follows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from bot.domain.approval import ApprovalState
+from bot.domain.calls import Call
 from bot.domain.events import (
     ActionSettled,
     AlertReceived,
@@ -71,8 +73,9 @@ def admit(incident: Incident, event: Event) -> None:
                 raise Refused("no_return", f"The agent of {incident.id} is on no way back.")
 
 
-def replayed(incident: Incident) -> None:
-    """Raises Refused where no clean replay stands behind a stage of the return."""
+def replayed(incident: Incident, rules: str | None = None) -> None:
+    """Raises Refused where no clean replay stands behind a stage of the return. `rules` is the digest of the operator's
+    files as they are now, where they can be looked at: a file that was edited since makes the replay too old."""
     last = incident.replay
     how = f"Play it again: firedoor incident replay {incident.id}"
     if last is None:
@@ -83,14 +86,15 @@ def replayed(incident: Incident) -> None:
     if incident.changed_at and last.at <= incident.changed_at:
         moment = f"{incident.changed_at:%Y-%m-%d %H:%M:%S}"
         raise Refused("replay_too_old", f"Something changed at {moment} UTC, after the last replay. {how}")
+    if rules is not None and rules != last.rules:
+        raise Refused("replay_too_old", f"The playbooks or settings were edited after the last replay. {how}")
 
 
-def may_go_on(incident: Incident, request: str) -> None:
-    """Of an approval: a stage needs its replay when it is approved too. Raises Refused."""
+def is_stage(incident: Incident, request: str) -> bool:
+    """Whether an approval is of a stage, which needs its replay when it is approved too."""
     asked = incident.approvals.get(request)
     measure = incident.measures.get(asked.step) if asked else None
-    if measure and measure.kind in STAGES:
-        replayed(incident)
+    return measure is not None and measure.kind in STAGES
 
 
 def asker(incident: Incident, request: str) -> set[str]:
@@ -168,6 +172,53 @@ def _not_twice(incident: Incident, *kinds: MeasureKind) -> None:
 def _not_over(incident: Incident) -> None:
     if incident.over:
         raise Refused("already_over", f"{incident.id} is already {incident.status}.")
+
+
+# What approvers are shown -----------------------------------------------------------------------------------------
+
+
+def particulars(incident: Incident, step: str) -> Mapping[str, tuple[str, ...]]:
+    """What a measure was planned to do, by heading and line: the list of a rollback, the difference that a re-issue
+    makes, what a stage takes the place of. {} for every other step. The words of policies are untrusted text."""
+    measure = incident.measures.get(step)
+    if measure is None:
+        return {}
+    run = incident.steps[step]
+    match measure.kind:
+        case MeasureKind.ROLLBACK:
+            shown = {"Taken back, one at a time, in this order": tuple(_taken_back(incident, run))}
+            if not run.settled:
+                shown["Left to people"] = tuple(f"{one.step}: {one.why}" for one in way_back(incident) if not one.run)
+        case MeasureKind.REISSUE:
+            read = incident.steps[measure.needs[0]].outputs
+            diff = [str(line) for line in read.get("diff") or ()]
+            shown = {head: tuple(line[2:] for line in diff if line.startswith(sign)) for sign, head in _DIFF.items()}
+        case MeasureKind.SHADOW | MeasureKind.ADVISORY:
+            others = (held for held in mode_holds(incident) if held.id != step and not run.settled)
+            shown = {"In the place of": tuple(f"{held.id} ({held.action})" for held in others)}
+        case MeasureKind.ACTIVE:
+            shown = {"Let go": tuple(_held_by(name, call) for name, call in run.calls.items())}
+        case MeasureKind.READ:
+            shown = {}
+    return {heading: lines for heading, lines in shown.items() if lines}
+
+
+_DIFF = {"- ": "Taken away", "  ": "Stays as it is", "+ ": "Given instead, each within what stood"}
+
+
+def _taken_back(incident: Incident, gate: StepRun) -> Iterator[str]:
+    for number, (name, call) in enumerate(gate.calls.items(), 1):
+        id, _, own = name.partition("|")
+        kind, _, step = id.partition(":")
+        spec, done = incident.spec(id), incident.steps[step].calls.get(own)
+        values = done.undo if kind == "undo" and done and done.undo else call.plan.params
+        how = "restores what it saved" if kind == "undo" else "its rollback"
+        does = f"{step}: {how}, {spec.call.uses if spec.call else '-'} on {call.plan.target}"
+        yield f"{number}. {does} through {call.plan.system} {json.dumps(dict(values), sort_keys=True, default=str)}"
+
+
+def _held_by(name: str, call: Call) -> str:
+    return f"{name.partition('|')[0]} on {call.plan.target}"
 
 
 # What it means for the state --------------------------------------------------------------------------------------

@@ -58,8 +58,15 @@ def replay(config: Config, folder: Path, wire: Wire, entries: Sequence[Entry], r
 def rules_of(folder: Path) -> str:
     """Of the operator's files, names and bytes: what changes a decision changes this."""
     files = sorted({path for pattern in RULES for path in folder.glob(pattern) if path.is_file()})
-    listed = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    listed = {str(path.relative_to(folder)): _content(path) for path in files}
     return hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
+
+
+def _content(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:  # it is being replaced, or is not ours to read
+        return f"unreadable: {error.errno}"
 
 
 def _alerts(entries: Sequence[Entry], read: ReadText) -> Iterator[tuple[datetime, Alert, bool]]:

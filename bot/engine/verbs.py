@@ -52,7 +52,7 @@ from bot.domain.events import (
 )
 from bot.domain.incident import Incident, admit
 from bot.domain.playbook import Manual
-from bot.domain.recovery import following
+from bot.domain.recovery import following, is_stage, replayed
 from bot.engine.intake import declare as open_declared
 from bot.engine.responder import Responder, no_such_incident
 from bot.engine.world import World
@@ -79,6 +79,8 @@ def approve(request: str, person: str, via: str, hash: str = "", proof: str = ""
 
     def event(responder: Responder, incident: Incident) -> Event:
         shown = hash or _asked(incident, request).hash
+        if is_stage(incident, request):
+            replayed(incident, responder.world.rules())
         also = responder.world.config.people.also(person)
         return ApprovalGiven(request, person, _standing(responder, person), shown, via, also, proof)
 
@@ -344,7 +346,14 @@ def reissue(incident: str, action: str, params: Mapping[str, Any], person: str, 
 
 def bring_back(incident: str, to: str, person: str, via: str) -> Job:
     """`to` '' is the next stage."""
-    return _said("recover", incident, person, lambda _r, i: ReturnAsked(to or following(i), person, via))
+
+    def event(responder: Responder, state: Incident) -> Event:
+        asked = ReturnAsked(to or following(state), person, via)
+        admit(state, asked)  # what is missing altogether is said before what is too old
+        replayed(state, responder.world.rules())
+        return asked
+
+    return _said("recover", incident, person, event)
 
 
 def replay(incident: str, person: str, via: str) -> Job:

@@ -77,6 +77,7 @@ class World:
     lease: float = 4.0  # seconds that a claimed decision stays ours without renewal
     channel: str = ""  # where announcements stand, and whatever has no channel of its own
     replay: Callable[[Sequence[Entry], ReadText], Played] = unplayed
+    rules: Callable[[], str] = str  # digest of the operator's files now: a replay of others is too old
     rooms: bool = False  # whether each incident gets a channel of its own
     ack_link: Callable[[str, str], str] = field(default=lambda incident, person: "")  # noqa: ARG005 - no web, no link
 

@@ -16,6 +16,7 @@ from bot.domain.approval import Approval, ApprovalState, missing
 from bot.domain.incident import Incident, is_held
 from bot.domain.planning import rollback_of
 from bot.domain.playbook import OnTimeout, Step
+from bot.domain.recovery import asker, particulars
 from bot.domain.wording import listed
 from bot.engine.world import Said
 from bot.slack import blockkit as kit
@@ -26,7 +27,8 @@ from bot.slack.standing import Crowd, moment
 
 DECIDE_BLOCK = "decide"
 PROVE, CODE_BLOCK = "prove_approval", "code"  # the form's callback id, and its field
-SCOPE_SHOWN = 10  # targets
+SCOPE_SHOWN = 10  # targets, and lines under a heading
+LINE_SHOWN = 300  # characters
 
 
 def request(incident: Incident, approval: Approval, crowd: Crowd) -> Said:
@@ -106,8 +108,21 @@ def plan(incident: Incident, step: str) -> list[Block]:
     return [
         kit.section(_intent(incident, step, spec)),
         *kit.listing(f"Scope, frozen: {_count(len(targets))}", targets, SCOPE_SHOWN),
+        *_particulars(incident, step),
         kit.section("\n".join(f"*{name}:* {said}" for name, said in effects.items())),
     ]
+
+
+def _particulars(incident: Incident, step: str) -> Iterator[Block]:
+    """What a measure of recovery would do, as far as it fits; where all of it stands is said otherwise."""
+    short = False
+    for heading, lines in particulars(incident, step).items():
+        short |= len(lines) > SCOPE_SHOWN or any(len(" ".join(one.split())) > LINE_SHOWN for one in lines)
+        yield from kit.listing(entities(heading), [f"• {code(one, LINE_SHOWN)}" for one in lines], SCOPE_SHOWN)
+    if short:
+        yield kit.context(
+            f"This is not all of it. Read the rest first: {code(f'firedoor incident show {incident.id}')}"
+        )
 
 
 def _verdict(incident: Incident, approval: Approval, crowd: Crowd) -> tuple[str, bool]:
@@ -141,7 +156,7 @@ def _decided(approval: Approval, crowd: Crowd) -> list[str]:
 
 def _wanted(incident: Incident, approval: Approval, crowd: Crowd) -> Iterator[str]:
     """mrkdwn; what is missing and who can give it, mentioned so that they notice."""
-    barred = {incident.begun.initiator, incident.begun.declared_by} - {""}
+    barred = ({incident.begun.initiator, incident.begun.declared_by} | asker(incident, approval.request)) - {""}
     for name, count in missing(approval.each, approval.given).items():
         able = crowd.able(name)
         if able is None:
@@ -152,7 +167,7 @@ def _wanted(incident: Incident, approval: Approval, crowd: Crowd) -> Iterator[st
         who = ", ".join(left[: standing.NAMED]) or "*NOBODY can: add a person to this group in people.yaml*"
         yield f"Missing: {count} of {entities(standing.group(name))}: {who}"
     if barred:
-        yield f"Not by {entities(crowd.names(sorted(barred)))}, who started this."
+        yield f"Not by {entities(crowd.names(sorted(barred)))}, who asked for or started this."
     if approval.step_up:
         yield f"Each gives a {approval.step_up.upper()} code with it."
     until = incident.timers.get(f"approval:{approval.request}", approval.expires_at)

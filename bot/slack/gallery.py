@@ -17,10 +17,10 @@ from bot.domain.decisions import Notify, Page, Post
 from bot.domain.events import Status, TextRef
 from bot.domain.incident import Frozen, Incident, fold
 from bot.domain.record import Entry
-from bot.domain.state import Pin, Task, Update
+from bot.domain.state import Measure, MeasureKind, Pin, StepRun, StepStatus, Task, Update
 from bot.engine.world import ReadText, Said, Voice
 from bot.slack import answers, modals
-from bot.slack.approvals import code_form
+from bot.slack.approvals import SCOPE_SHOWN, code_form
 from bot.slack.blockkit import Block
 from bot.slack.home import home, pages_of
 from bot.slack.html import STYLE, to_html
@@ -92,7 +92,7 @@ def pieces(
         state = fold(state, [entry])
         for piece in (*_of_state(state, voice, read), *_of_entry(state, entry, voice, read)):
             found.setdefault(piece.name, piece)
-        staged += () if staged else _staged(state, voice)
+        staged += () if staged else (*_staged(state, voice), *_recovering(state, voice, words))
         for moment in _moments(state, people):
             moments.setdefault(moment, state)
     busy = _peopled(state, people)
@@ -123,6 +123,26 @@ def _staged(state: Incident, voice: Voice) -> Iterator[Piece]:
         coded = replace(asked, step_up="totp")
         yield _message("approval: open, with a code", voice.approval(state, coded))
         yield Piece("modal: code", view=code_form(state, coded, "private"))
+
+
+def _recovering(state: Incident, voice: Voice, words: str) -> Iterator[Piece]:
+    """A request of recovery, of each kind that has more to show than its targets."""
+    for asked in [one for one in state.approvals.values() if one.state is ApprovalState.OPEN][:1]:
+        was = state.steps[asked.step]
+        diff = (f"- allow * on {words}", f"  allow s3:getobject on {words}", "+ allow sqs:sendmessage on orders")
+        read = StepRun("recover:read:1", StepStatus.DONE, outputs={"diff": diff * SCOPE_SHOWN})
+        for kind, prefix in ((MeasureKind.ROLLBACK, f"undo:{was.id}|"), (MeasureKind.REISSUE, "")):
+            measure = Measure(f"recover:{kind}:2", kind, was.action, {}, "approver-2", (read.id,))
+            calls = {f"{prefix}{name}": call for name, call in was.calls.items()}
+            run = replace(was, id=measure.id, calls=calls)
+            asks = replace(asked, step=measure.id)
+            then = replace(
+                state,
+                measures={measure.id: measure},
+                steps={**state.steps, read.id: read, run.id: run},
+                approvals={**state.approvals, asks.request: asks},
+            )
+            yield _message(f"approval: open, of a {kind}", voice.approval(then, asks))
 
 
 def _of_entry(state: Incident, entry: Entry, voice: Voice, read: ReadText) -> Iterator[Piece]:

@@ -440,7 +440,7 @@ def test_a_request_states_what_would_be_done() -> None:
         "APPROVAL NEEDED",
         "Missing: 1 of security team: <@U0SECOPS2>, <@U0HEADSEC>",
         "Missing: 1 of infra owner: <@U0SRE1>, <@U0INFRA1>, <@U0INFRA2>",
-        "Not by Security Ops 1, who started this.",
+        "Not by Security Ops 1, who asked for or started this.",
         "Until 12:10:00 UTC; undecided by then, it counts as refused.",
         "`aws.iam_deny_all`",
         "Attaches AWS's own policy",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,18 +15,23 @@ import pytest
 
 from bot import wiring
 from bot.actions.aws_iam_reissue import POLICY
+from bot.commands import main
+from bot.commands.records import Records
+from bot.config import EXAMPLE
 from bot.domain.agent import Mode
 from bot.domain.alert import Severity
 from bot.domain.approval import ApprovalState
 from bot.domain.containment import Containment
 from bot.domain.events import Replayed, ReturnStopped, Status
 from bot.domain.incident import Incident, StepStatus, fold
-from bot.domain.recovery import stage
+from bot.domain.recovery import particulars, stage
 from bot.domain.timeline import narrate
-from bot.drill.again import replay
+from bot.drill.again import replay, rules_of
 from bot.engine import verbs
 from bot.engine.world import Played
 from bot.errors import Refused, Unavailable
+from bot.sandbox.blocks import problems
+from bot.slack.blocks import SlackVoice
 from tests.engine.desk import EXPOSURE, Desk, desk_at
 
 COMMANDER = "head-of-security"
@@ -42,6 +51,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 def replays(desk: Desk, played: Played) -> None:
     object.__setattr__(desk.engine.world, "replay", lambda _entries, _read: played)
+    object.__setattr__(desk.engine.world, "rules", lambda: played.rules)
 
 
 def contained(desk: Desk, **fields: Any) -> Incident:
@@ -263,6 +273,49 @@ def mended(desk: Desk) -> None:
     assert desk.status("restore_config") is StepStatus.DONE
 
 
+def told_to_approvers(desk: Desk, step: str) -> str:
+    """The request as Slack shows it, and as Slack takes it."""
+    incident = desk.incident()
+    said = SlackVoice(desk.config.people).approval(incident, incident.approvals[incident.steps[step].request])
+    assert problems(said.blocks) == ()
+    return json.dumps(said.blocks, ensure_ascii=False)
+
+
+def test_approvers_see_what_is_taken_back(desk: Desk) -> None:
+    mended(desk)
+    desk.say(verbs.rollback("INC-1", COMMANDER, "cli"))
+    words = told_to_approvers(desk, last(desk))
+    assert "Taken back, one at a time, in this order" in words
+    assert "1. restore_config: its rollback, http.call on endpoint:deploy_api" in words
+    assert "/rollforward" in words
+    (line,) = particulars(desk.incident(), last(desk))["Taken back, one at a time, in this order"]
+    assert re.search(r"Not by [^\n]*Head of Security[^\n]*, who asked for or started this", words)
+    approve(desk, last(desk))
+    assert particulars(desk.incident(), last(desk)) == {"Taken back, one at a time, in this order": (line,)}
+
+
+def test_approvers_see_what_a_reissue_takes_away_and_what_stays(desk: Desk) -> None:
+    recovering(desk)
+    iam, nasty = desk.aws.iam, "arn:aws:s3:::<!channel>`*@here*`\u202e/*"
+    iam.roles["agent-7"].attached.clear()
+    kept = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::orders/*"}
+    lost = [{"Effect": "Allow", "Action": f"sqs:Action{number}", "Resource": nasty + "x" * 900} for number in range(40)]
+    iam.put_role_policy("agent-7", "own", {"Statement": [kept, *lost]})
+    params = {"role": desk.agent().aws.roles[0], "policy": LESS}
+    desk.say(verbs.reissue("INC-1", "aws.iam_reissue", params, COMMANDER, "cli"))
+    desk.forward(seconds=1)
+    words = told_to_approvers(desk, last(desk))
+    assert "*Taken away*" in words
+    assert "and 30 more" in words
+    assert "*Stays as it is*\\n• `allow s3:getobject on arn:aws:s3:::orders/*`" in words
+    assert "This is not all of it" in words
+    assert "<!channel>" not in words
+    assert "@here" not in words
+    assert "\u202e" not in words
+    assert len(words) < 13_000  # more than that Slack refuses
+    assert len(particulars(desk.incident(), last(desk))["Taken away"]) == 40
+
+
 def test_what_was_done_is_taken_back_once(desk: Desk) -> None:
     contained(desk)
     assert refusal(desk, verbs.rollback("INC-1", COMMANDER, "cli")) == "nothing_to_take_back"
@@ -306,6 +359,55 @@ def test_a_replay_is_played_in_the_sandbox(desk: Desk) -> None:
     desk.say(verbs.replay("INC-1", "sre-1", "cli"))
     (event,) = desk.events(Replayed)
     assert (event.clean, event.rules) == (True, played.rules)
+
+
+def test_a_file_edited_after_the_replay_makes_it_too_old(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(EXAMPLE, tmp_path / "operator"))
+    with desk_at(tmp_path, folder=folder) as desk:
+        object.__setattr__(desk.engine.world, "rules", partial(rules_of, folder))
+        object.__setattr__(desk.engine.world, "replay", lambda *_: Played(True, "d" * 64, rules_of(folder)))
+        recovering(desk)
+        desk.say(verbs.replay("INC-1", "sre-1", "cli"))
+        runbook = next(folder.glob("runbooks/*.md"))
+        before = runbook.read_bytes()
+        runbook.write_bytes(before + b"one word")
+        assert refusal(desk, verbs.bring_back("INC-1", "", COMMANDER, "cli")) == "replay_too_old"
+        runbook.write_bytes(before)
+        desk.say(verbs.bring_back("INC-1", "", COMMANDER, "cli"))
+        step, (security, infra) = last(desk), approvers(desk)
+        desk.approve(step, security)
+        (folder / "playbooks" / "new.yaml").write_text("id: new")
+        request = desk.incident().steps[step].request
+        assert refusal(desk, verbs.approve(request, infra, "slack")) == "replay_too_old"
+        desk.say(verbs.replay("INC-1", "sre-1", "cli"))
+        desk.approve(step, infra)
+        desk.forward(minutes=2)
+        assert desk.status(step) is StepStatus.DONE
+        assert rules_of(tmp_path / "nowhere") == rules_of(tmp_path / "nowhere")
+
+
+def test_the_terminal_shows_what_is_to_be_approved(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recovering(desk)
+    iam, nasty = desk.aws.iam, "arn:aws:sqs:::\x1b[31m\u202e"
+    iam.roles["agent-7"].attached.clear()
+    kept = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::orders/*"}
+    lost = [{"Effect": "Allow", "Action": f"sqs:Do{number}", "Resource": nasty + "x" * 5000} for number in range(250)]
+    iam.put_role_policy("agent-7", "own", {"Statement": [kept, *lost]})
+    params = {"role": desk.agent().aws.roles[0], "policy": LESS}
+    desk.say(verbs.reissue("INC-1", "aws.iam_reissue", params, COMMANDER, "cli"))
+    desk.forward(seconds=1)
+    with desk.store.reading() as tx:
+        kept_here = Records(desk.config, desk.store, desk.engine.world.rulebook, tx)
+        monkeypatch.setattr("bot.commands.incident.records", lambda _: nullcontext(kept_here))
+        assert main(["incident", "show", "INC-1"]) == 0
+    shown = capsys.readouterr().out
+    assert f"{last(desk)}, Taken away" in shown
+    assert f"{last(desk)}, Stays as it is\n  allow s3:getobject on arn:aws:s3:::orders/*" in shown
+    assert "and 50 more: --json has all" in shown
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
 
 
 def test_a_process_that_died_in_the_middle_goes_on(tmp_path: Path) -> None:
