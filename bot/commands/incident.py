@@ -164,6 +164,7 @@ def standing(kept: Records, incident: Incident, entries: tuple[Entry, ...]) -> J
         "holds": list(_holds(kept, incident)),
         "documents": sorted(incident.documents),
         "linked": list(incident.linked),
+        "approval_path": audit_text(incident.audited) if incident.audited else "",
         "alerts": list(_alerts(entries)),
         "alerts_total": incident.alerts,
         "repeats": incident.repeats,
