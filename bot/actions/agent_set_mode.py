@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -24,6 +25,8 @@ INSTANCES = "instances"  # those enrolled here, as a way; and the system of an a
 CANARY = "firedoor.canary"  # the side effect that is tried; it does nothing where it passes
 ASK_AGAIN = timedelta(seconds=5)  # an unreachable system, unless it names a longer time
 READ_AGAIN = timedelta(seconds=2)  # a mode that was accepted and is not in force yet
+NEXT = 0.25  # seconds after which the next way is asked, whether or not this one has answered
+PATIENCE = 0.5  # seconds for ways that do not say what is in force there, while others wait to be written
 MOST_TURNS = 15  # of waiting for it or for its instances, or of being overtaken by newer epochs
 
 
@@ -84,18 +87,18 @@ require: verified-effect
         self, params: Mapping[str, Any], ports: Ports, *, key: str, so_far: Mapping[str, Any] | None = None
     ) -> Outcome:
         """First reads what is in force at each way, and saves that and the epoch to write; then writes, reads back and
-        tries the canary. A way that cannot be reached holds up no other. `so_far` is {previous: {way: mode}, epochs:
+        tries the canary. A way that cannot be reached holds up no other, and one that does not answer for a second at
+        most: what was read by then is written first. `so_far` is {previous: {way: mode}, epochs:
         {way: epoch}, turns}; it also serves as `undo`."""
         if why := ports.directory.protected(params["agent"]):
             return Failed(retryable=False, why=f"agent {params['agent']} is protected: {why}")
         saved = {"previous": {}, "epochs": {}, "turns": 0, **(so_far or {})}
         order = _Order(params["agent"], Mode[params["mode"].upper()], 0, _nonce(key, "run"), _stream(key))
-        # Ways that were read are written first: a hung system must not delay what can be contained now.
         ways = sorted(_ways(params, ports), key=lambda way: way.name not in saved["epochs"])
         if not ways:
             why = f"agent {params['agent']} has no gateway, OPA, SSM parameter, KV path or instance: nobody to tell"
             return Failed(retryable=False, why=why)
-        findings = [_enforce(way, replace(order, epoch=saved["epochs"].get(way.name, 0))) for way in ways]
+        findings = _enforced(ways, {way.name: replace(order, epoch=saved["epochs"].get(way.name, 0)) for way in ways})
         states = {one.state for one in findings}
         if _Is.READ in states or (_Is.OVERTAKEN in states and saved["turns"] < MOST_TURNS):
             return Pending(ports.clock.now(), _after(saved, findings, order.nonce), "saved what was in force before")
@@ -413,6 +416,36 @@ def _enforce(way: _Way, order: _Order) -> _Finding:
         return _look(way, held, order.mode)
     overtaken = held.epoch >= order.epoch and held.nonce != order.nonce
     return _Finding(way.name, _Is.OVERTAKEN if overtaken else _Is.LAGGING, held)
+
+
+def _enforced(ways: Sequence[_Way], orders: Mapping[str, _Order]) -> list[_Finding]:
+    """In the order of `ways`, one after another, but none waits for a hung one for long. Those that are to be written
+    are waited for; those that are only read are left where they hang, once something else was read."""
+    local = {way.name: _enforce(way, orders[way.name]) for way in ways if isinstance(way, _Instances)}
+    remote = [way for way in ways if way.name not in local]
+    if len(ways) == 1:
+        return [*local.values()] or [_enforce(remote[0], orders[remote[0].name])]
+    pool = ThreadPoolExecutor(len(ways), "set-mode")
+    begun: dict[str, Future[_Finding]] = {}
+    for way in remote:
+        begun[way.name] = pool.submit(_enforce, way, orders[way.name])
+        wait([begun[way.name]], NEXT)
+    pool.shutdown(wait=False)
+    wait([future for name, future in begun.items() if orders[name].epoch])
+    hanging = {future for future in begun.values() if not future.done()}
+    while hanging:
+        ended, hanging = wait(hanging, PATIENCE, FIRST_COMPLETED)
+        known = [*local.values(), *(future.result() for future in begun.values() if future.done())]
+        if not ended and any(one.state is _Is.READ for one in known):
+            break
+    return [local.get(way.name) or _ended(way, begun[way.name]) for way in ways]
+
+
+def _ended(way: _Way, future: Future[_Finding]) -> _Finding:
+    if future.done():
+        return future.result()
+    error = Unavailable(way.name, "no answer yet: the others are told first", sent=False)
+    return _Finding(way.name, _Is.UNREACHED, error=error)
 
 
 def _look(way: _Way, held: _Held, mode: Mode) -> _Finding:

@@ -1,4 +1,7 @@
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -246,6 +249,55 @@ def test_an_unreachable_gateway_holds_up_no_other(estate: Estate):
     estate.tools.hung = False
     done = drive(ACTION, params, estate.ports, estate.clock, KEY)
     assert done.evidence["enforced_by"] == ["gateway tools", "gateway mcp"]
+
+
+class Hanging(SimGateway):
+    """Takes every connection, and answers nobody until it is `freed`."""
+
+    def __init__(self, name: str, clock: SimClock) -> None:
+        super().__init__(name, clock)
+        self.freed = threading.Event()
+
+    def state(self, agent: str) -> Any:
+        assert self.freed.wait(60)
+        return super().state(agent)
+
+
+def test_a_gateway_that_hangs_does_not_delay_the_first_order_to_the_others(estate: Estate):
+    """Instances, a second gateway, the parameter and the KV path have their order while it has not said a word."""
+    hanging = Hanging("tools", estate.clock)
+    hanging.enroll("7", "a")
+    estate.ports = replace(estate.ports, gateways={"tools": hanging, "mcp": estate.mcp})
+    estate.tools = hanging
+    estate.board.enroll("7", "pod-1")
+    with ThreadPoolExecutor(1) as performer:
+        params = estate.params()
+        first = performer.submit(stage, ACTION, params, estate.ports, key=KEY).result(60)
+        assert isinstance(first, Pending)
+        assert (first.unavailable, first.check_at) == (False, estate.clock.now())
+        assert "gateway tools" not in first.so_far["epochs"]
+        assert len(first.so_far["epochs"]) == 4
+        second = performer.submit(stage, ACTION, params, estate.ports, key=KEY, so_far=first.so_far)
+        try:
+            for _ in range(30_000):
+                ordered = estate.board.acks("7")
+                if ordered and ordered.mode is Mode.SHADOW and set(_stored(estate)) == {"shadow"}:
+                    break
+                time.sleep(0.001)
+            assert set(_stored(estate)) == {"shadow"}
+            assert not second.done()
+        finally:
+            hanging.freed.set()
+        third = stage(ACTION, params, estate.ports, key=KEY, so_far=second.result(60).so_far)
+    assert isinstance(third, Done)
+    assert estate.modes() == ["shadow"] * 4
+
+
+def _stored(estate: Estate) -> list[str]:
+    """The mode at the second gateway, in the parameter and at the KV path; '' where there is none yet."""
+    kept, kv = estate.parameters.values.get("/agents/7/mode"), estate.vault.read_kv("agents/7/mode")
+    texts = [json.loads(kept[0])["mode"] if kept else "", kv.data["mode"] if kv else ""]
+    return [estate.mcp.agent("7").mode.name.lower(), *texts]
 
 
 def test_an_unreachable_gateway_does_not_hide_that_another_does_not_enforce(estate: Estate):
