@@ -28,17 +28,25 @@ SCHEMA = "firedoor/evidence/v2"
 @dataclass(frozen=True, slots=True)
 class Source:
     """`kind` says what the item is: agent_activity, cloudtrail, vault_audit, vault_leases, iam_policies,
-    vault_policies, pod_logs. `read` answers a list of JSON values."""
+    vault_policies, pod_logs. `read` answers a list of JSON values, or a Part of it."""
 
     name: str
     kind: str
     connection: str
-    read: Callable[[], Sequence[Any]]
+    read: Callable[[], Sequence[Any] | Part]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What was read of a source that has more; `why` says what is lacking."""
+
+    found: Sequence[Any]
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """`found` is None where the source is missing, and `why` says so."""
+    """`found` is None where the source is missing; `why` it is, or what of it."""
 
     source: Source
     found: Sequence[Any] | None
@@ -56,26 +64,28 @@ def read_all(sources: Sequence[Source], box: float) -> tuple[Read, ...]:
     return read
 
 
-def _answer(source: Source, call: Future[Sequence[Any]], box: float) -> Read:
+def _answer(source: Source, call: Future[Sequence[Any] | Part], box: float) -> Read:
     if not call.done():
         if call.cancel():
             return Read(source, None, f"not asked: {source.connection} did not answer what was asked before it in time")
         return Read(source, None, f"no whole answer within {box:g} s")
     try:
-        return Read(source, call.result())
+        found = call.result()
     except SystemFailure as failure:  # of the source; one of the store is not caught
         return Read(source, None, failure.why)
+    return Read(source, found.found, found.why) if isinstance(found, Part) else Read(source, found)
 
 
 def collect(
     ports: Ports, store: Evidence, sources: Sequence[Source], *, key: str, box: float, keep_until: datetime
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """(items, missing) as a manifest lists them. Raises SystemFailure of the store."""
+    """(items, missing) as a manifest lists them; a source of which there is more is in both. Raises SystemFailure of
+    the store."""
     items, missing = [], []
     for read in read_all(sources, box):
-        if read.found is None:
+        if read.why or read.found is None:
             missing.append({"source": read.source.name, "kind": read.source.kind, "why": str(ports.clean(read.why))})
-        else:
+        if read.found is not None:
             items.append(keep(ports, store, read.source, read.found, key=key, keep_until=keep_until))
     return items, missing
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from bot.actions import Action, evidence
-from bot.actions.evidence import Source
+from bot.actions.evidence import Part, Source
 from bot.domain.agent import Agent
 from bot.domain.outcome import Done, Failed, Grade, Outcome
 from bot.domain.playbook import Param, Target
@@ -17,6 +17,7 @@ from bot.errors import Rejected
 from bot.ports import Ports, connected
 
 WINDOW = timedelta(hours=24)
+PAGES = 20  # of 50 events, for one lookup: CloudTrail answers two a second
 RETENTION = timedelta(days=365)  # where nobody says otherwise
 ACTIVITY = 10_000  # entries of a gateway's log
 
@@ -158,8 +159,11 @@ def _activity(ports: Ports, gateway: str, agent: str) -> Sequence[Any]:
     return connected(ports.gateways, gateway).activity(agent, ACTIVITY)
 
 
-def _events(ports: Ports, account: str, attribute: str, value: str, until: datetime) -> Sequence[Any]:
-    return connected(ports.aws, account).cloudtrail.events(attribute, value, until - WINDOW, until)
+def _events(ports: Ports, account: str, attribute: str, value: str, until: datetime) -> Sequence[Any] | Part:
+    found = connected(ports.aws, account).cloudtrail.events(attribute, value, until - WINDOW, until, PAGES)
+    if found.whole:
+        return found.events
+    return Part(found.events, f"it has more than the newest {len(found.events)} events: the older ones were not read")
 
 
 def _leases(ports: Ports, vault: str, prefix: str) -> Sequence[Any]:

@@ -9,11 +9,13 @@ from typing import Any, ClassVar
 
 from bot.actions import aws
 from bot.domain.events import Aftermath, Use
+from bot.errors import SystemFailure
 from bot.ports import CloudTrail, Ports
 
 LAG = timedelta(minutes=15)  # AWS: events are delivered within an average of about 5 minutes, which is not guaranteed
 BEFORE = timedelta(hours=12)  # no session of a role lives longer
-LOOKUPS = 40  # at two a second
+LOOKUPS = 40  # questions, at two a second
+PAGES = 10  # of them for one principal
 SEEN = 20  # uses that are named
 NO_PROOF = frozenset({"GetCallerIdentity"})  # succeeds under an explicit Deny
 _ASSUMING = frozenset({"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "GetSessionToken"})
@@ -46,12 +48,14 @@ class _Walk:
     events: int = 0
     lookups: int = 0
     left: list[str] = field(default_factory=list)  # access keys that were not asked about
+    cut: list[str] = field(default_factory=list)  # whose older events were not read, in words
+    trouble: str = ""  # why nothing more was asked
     asked: set[str] = field(default_factory=set)
 
     def sessions_of(self, role: str) -> None:
         """The sessions that somebody has started of a role, and all that came of them. That one was started is no use
         by itself: what runs the agent may go on asking for sessions that can do nothing."""
-        for event in self._events("ResourceName", role):
+        for event in self._events("ResourceName", role, role):
             for key, name in _started(event):
                 self.look("AccessKeyId", key, name)
 
@@ -63,7 +67,7 @@ class _Walk:
             self.left.append(value)
             return
         self.asked.add(value)
-        found = self._events(attribute, value)
+        found = self._events(attribute, value, name)
         self.events += len(found)
         for event in found:
             at = datetime.fromisoformat(str(event["eventTime"]))
@@ -73,15 +77,27 @@ class _Walk:
             for key, session in _started(event):
                 self.look("AccessKeyId", key, f"{session}, started by {name}"[:200])
 
-    def _events(self, attribute: str, value: str) -> tuple[Mapping[str, Any], ...]:
-        self.lookups += 1
-        return self.trail.events(attribute, value, self.since - BEFORE, self.until)
+    def _events(self, attribute: str, value: str, name: str) -> tuple[Mapping[str, Any], ...]:
+        if self.trouble:
+            return ()
+        try:
+            pages = min(PAGES, LOOKUPS - self.lookups)
+            found = self.trail.events(attribute, value, self.since - BEFORE, self.until, pages)
+        except SystemFailure as error:  # the uses that were seen by then are uses
+            self.trouble = f"the log could not be read: {error}"
+            return ()
+        self.lookups += found.pages
+        if not found.whole:  # a session that was started earlier may be in what was not read
+            self.cut.append(f"of {name} only the newest {len(found.events)} events were read")
+        return found.events
 
     def told(self) -> Aftermath:
-        why = ""
-        if self.left:
+        why = self.trouble
+        if self.cut and not why:
+            why = f"cut short: {self.cut[0]}"
+        elif self.left and not why:
             why = f"{len(self.left)} more sessions were not looked at: {LOOKUPS} lookups is all that is asked at a time"
-        elif not self.events:
+        elif not self.events and not why:
             why = "the log has no event at all of it, which proves nothing"
         uses = sorted(self.uses, key=lambda use: use.at)
         return Aftermath(self.since, self.until, len(uses), tuple(uses[:SEEN]), "" if uses else why)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,8 +19,8 @@ from bot.adapters.aws_workloads import (
     BotoOrganization,
     BotoSecrets,
 )
-from bot.errors import Rejected
-from bot.ports import AccessKey, AwsAccount, Instance, Role, Snapshot
+from bot.errors import Rejected, Unavailable
+from bot.ports import AccessKey, AwsAccount, Instance, Logged, Role, Snapshot
 
 _GONE = ("NoSuchEntity",)
 _QUARANTINE = "firedoor-quarantine"
@@ -266,21 +268,59 @@ class BotoParameters:
 
 
 class BotoCloudTrail:
-    """ports.CloudTrail. AWS allows two calls a second, 50 events each."""
+    """ports.CloudTrail. AWS allows two calls a second in an account and region, 50 events each: they leave `every`
+    seconds apart at least, whoever asks, and a walk from session to session is not throttled by its own questions."""
 
-    def __init__(self, api: AwsApi) -> None:
-        self._api = api
+    def __init__(
+        self,
+        api: AwsApi,
+        every: float = 0.5,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._api, self._every, self._monotonic, self._sleep = api, every, monotonic, sleep
+        self._free_at = 0.0
+        self._lock = threading.Lock()
 
-    def events(self, attribute: str, value: str, since: datetime, until: datetime) -> tuple[Mapping[str, Any], ...]:
-        found = self._api.pages(
-            "cloudtrail",
-            "lookup_events",
-            "Events",
-            LookupAttributes=[{"AttributeKey": attribute, "AttributeValue": value}],
-            StartTime=since,
-            EndTime=until,
-        )
-        return tuple(json.loads(event["CloudTrailEvent"]) for event in found)
+    def events(self, attribute: str, value: str, since: datetime, until: datetime, pages: int = 10) -> Logged:
+        asked = {
+            "LookupAttributes": [{"AttributeKey": attribute, "AttributeValue": value}],
+            "StartTime": since,
+            "EndTime": until,
+            "MaxResults": 50,
+        }
+        found: list[Mapping[str, Any]] = []
+        more: dict[str, str] = {}
+        for page in range(1, pages + 1):
+            self._wait()
+            try:
+                answer = self._api.call("cloudtrail", "lookup_events", **asked, **more)
+            except Unavailable:
+                if not found:
+                    raise
+                return Logged(tuple(found), page, whole=False)  # a use that was read is one, whatever came after
+            found += [self._event(event) for event in answer.get("Events", ())]
+            if not answer.get("NextToken"):
+                return Logged(tuple(found), page)
+            more = {"NextToken": answer["NextToken"]}
+        return Logged(tuple(found), pages, whole=False)
+
+    def _event(self, listed: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            event = json.loads(listed["CloudTrailEvent"])
+        except (KeyError, ValueError):
+            event = None
+        if not isinstance(event, dict):  # left out, it would be taken for a use that never was
+            raise Rejected(self._api.system, f"CloudTrail's event {listed.get('EventId')} is not JSON")
+        return event
+
+    def _wait(self) -> None:
+        with self._lock:
+            now = self._monotonic()
+            turn = max(now, self._free_at)
+            self._free_at = turn + self._every
+        if turn > now:
+            self._sleep(turn - now)
 
 
 def _group_ids(interface: Mapping[str, Any]) -> tuple[str, ...]:

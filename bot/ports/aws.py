@@ -291,9 +291,20 @@ class Parameters(Protocol):
     def get(self, name: str) -> tuple[str, int] | None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """Events of CloudTrail, the newest first, got with so many `pages` of questions. Not `whole`: older ones than these
+    were not read (too many, or AWS stopped answering), and nothing may be concluded from their absence."""
+
+    events: tuple[Mapping[str, Any], ...]
+    pages: int = 1
+    whole: bool = True
+
+
 class CloudTrail(Protocol):
-    def events(self, attribute: str, value: str, since: datetime, until: datetime) -> tuple[Mapping[str, Any], ...]:
-        """Management events by one lookup attribute (AccessKeyId, Username, ResourceName). Minutes of lag."""
+    def events(self, attribute: str, value: str, since: datetime, until: datetime, pages: int = 10) -> Logged:
+        """Management events by one lookup attribute (AccessKeyId, Username, ResourceName), of `pages` pages of 50 at
+        most: a busy key has thousands, and AWS answers two questions a second. Minutes of lag."""
 
 
 class _NotConnected:

@@ -19,7 +19,7 @@ from bot.reach import Found, Limit, Look, Unread, each
 
 LONGEST = timedelta(hours=12)  # no session of a role lasts longer; a chained one lasts an hour at most
 LAG = timedelta(minutes=15)  # CloudTrail lists events within this, as AWS says
-CALLS, DEPTH, EVENTS = 40, 6, 2_000  # bounds of one walk: questions, roles in a row, events that are looked at
+CALLS, DEPTH, PAGES = 40, 6, 10  # bounds of one walk: questions, roles in a row, questions about one principal
 INSTANCES = 30
 CUTS = ("AWSRevokeOlderSessions", "FiredoorRevokedSessions")  # inline policies that end sessions
 _DENY_ALL = ":policy/AWSDenyAll"
@@ -140,6 +140,7 @@ class _Walk:
     aws: AwsAccount
     now: datetime
     calls: int = 0
+    cut: list[str] = field(default_factory=list)  # whose older events were not read, in words
     seen: set[str] = field(default_factory=set)  # access keys of sessions
     states: dict[str, _State] = field(default_factory=dict)  # by ARN of the role
 
@@ -151,13 +152,14 @@ class _Walk:
         deep = 0
         while ahead and self.calls < CALLS:
             attribute, value, via, depth = ahead.popleft()
-            self.calls += 1
             for session in self._assumed(attribute, value, via):
                 yield session[1]
                 if depth < DEPTH:
                     ahead.append(("AccessKeyId", session[0], session[1].id, depth + 1))
                 else:
                     deep += 1
+        for what in self.cut:
+            yield Unread(f"{self.known.connection}: {what}: sessions that it started earlier may be missing")
         if ahead:
             yield Unread(f"{self.known.connection}: what {len(ahead)} sessions did was not followed ({CALLS} calls)")
         if deep:
@@ -165,8 +167,12 @@ class _Walk:
 
     def _assumed(self, attribute: str, value: str, via: str) -> Iterator[tuple[str, Held]]:
         """(access key, session) of what is not seen yet and has not run out."""
-        events = self.aws.cloudtrail.events(attribute, value, self.now - LONGEST, self.now)
-        for event in events[:EVENTS]:
+        pages = min(PAGES, CALLS - self.calls)
+        found = self.aws.cloudtrail.events(attribute, value, self.now - LONGEST, self.now, pages)
+        self.calls += found.pages
+        if not found.whole:
+            self.cut.append(f"of {value} only the newest {len(found.events)} events were read")
+        for event in found.events:
             got = _session(event)
             if got is None or got.key in self.seen or (got.expires and got.expires <= self.now):
                 continue

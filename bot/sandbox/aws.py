@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bot.domain.iam import STAMP, Decision, evaluate, may_assume, trusts_nobody
-from bot.ports import AwsAccount, Clock, Retention, Role, StoredObject
+from bot.errors import Unavailable
+from bot.ports import AwsAccount, Clock, Logged, Retention, Role, StoredObject
 from bot.sandbox.aws_core import AwsCore
 from bot.sandbox.aws_ec2 import SimEc2, SimScaling
 from bot.sandbox.aws_iam import MANAGED, SimIam
@@ -18,6 +19,7 @@ from bot.sandbox.faults import Faults
 
 __all__ = ["MANAGED", "Session", "SimAws", "SimCloudTrail", "SimEc2", "SimEvidence", "SimIam", "SimParameters"]
 
+PAGE = 50  # events in one answer of CloudTrail
 _STRICTEST: tuple[Decision, ...] = ("explicitDeny", "implicitDeny", "allowed")
 
 
@@ -217,15 +219,33 @@ class SimCloudTrail:
             "sessionContext": {"sessionIssuer": issuer},
         }
 
-    def events(self, attribute: str, value: str, since: datetime, until: datetime) -> tuple[Mapping[str, Any], ...]:
+    def events(self, attribute: str, value: str, since: datetime, until: datetime, pages: int = 10) -> Logged:
         """By AccessKeyId, Username, ResourceName (the ARN of the role that was assumed) or EventName."""
+        found: list[Mapping[str, Any]] = []
+        for page in range(pages):
+            try:
+                listed, more = self.page(attribute, value, since, until, page * PAGE)
+            except Unavailable:
+                if not found:
+                    raise
+                return Logged(tuple(found), page + 1, whole=False)
+            found += listed
+            if not more:
+                return Logged(tuple(found), page + 1)
+        return Logged(tuple(found), pages, whole=False)
+
+    def page(
+        self, attribute: str, value: str, since: datetime, until: datetime, start: int
+    ) -> tuple[Sequence[Mapping[str, Any]], bool]:
+        """One answer of AWS: the events from the `start`th on, the newest first, and whether there are more."""
         with self._estate.call("lookup_events"):
             listed = min(until, self._estate.clock.now() - self._lag)
-            return tuple(
+            found = [
                 event
-                for at, event in reversed(self._events)  # the newest first, as AWS does
+                for at, event in reversed(self._events)
                 if since <= at <= listed and _attribute(event, attribute) == value
-            )
+            ]
+            return found[start : start + PAGE], len(found) > start + PAGE
 
 
 class SimEvidence:

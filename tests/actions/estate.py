@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from bot.domain.agent import Agent
-from bot.ports import AwsAccount, Retention, StoredObject
+from bot.ports import AwsAccount, Logged, Retention, StoredObject
 from bot.ports.aws import Iam
 from bot.sandbox.faults import Faults
 
@@ -62,9 +62,10 @@ class Trail:
     faults: Faults = field(default_factory=Faults)
     kept: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
 
-    def events(self, attribute: str, value: str, since: datetime, until: datetime) -> tuple[Mapping[str, Any], ...]:
+    def events(self, attribute: str, value: str, since: datetime, until: datetime, pages: int = 10) -> Logged:
         self.faults.before("events")
-        return tuple(e for e in self.kept.get((attribute, value), ()) if since <= e["EventTime"] <= until)
+        found = [e for e in self.kept.get((attribute, value), ()) if since <= e["EventTime"] <= until]
+        return Logged(tuple(found[: pages * 50]), pages, len(found) <= pages * 50)
 
 
 @dataclass

@@ -193,6 +193,16 @@ def test_a_source_that_cannot_be_read_is_missing_and_the_others_are_collected(de
     }
 
 
+def test_of_a_busy_key_the_newest_are_kept_and_the_rest_is_named_missing(desk: Desk):
+    desk.trail.kept["AccessKeyId", "AKIAEXAMPLE7"] = [{"EventId": f"e{n}", "EventTime": NOW} for n in range(1001)]
+    done = desk.collect()
+    events, _ = desk.item(done, "cloudtrail/aws/AccessKeyId=AKIAEXAMPLE7")
+    assert len(events) == 1000
+    (missing,) = desk.manifest(done)["missing"]
+    assert missing["source"] == "cloudtrail/aws/AccessKeyId=AKIAEXAMPLE7"
+    assert missing["why"] == "it has more than the newest 1000 events: the older ones were not read"
+
+
 @pytest.mark.parametrize("after", [False, True])
 def test_without_its_store_it_waits(desk: Desk, after: bool):
     desk.shelf.faults.add("put", Unavailable("evidence", "no answer"), times=2, after=after)

@@ -13,7 +13,7 @@ import pytest
 
 from bot.adapters.aws import aws_account
 from bot.errors import Denied, Rejected, Unavailable
-from bot.ports import AwsAccount
+from bot.ports import AwsAccount, Logged
 from bot.sandbox.aws import MANAGED
 from bot.sandbox.clock import SimClock
 from tests.aws_estate import CREDENTIALS, REGION, Estate, Real, Simulated, fresh
@@ -334,7 +334,7 @@ def test_trail_events_are_read_as_cloudtrail_wrote_them(answers: Answers):
     )
     since = datetime(2026, 1, 1, tzinfo=UTC)
     until = since + timedelta(hours=1)
-    assert answers.account.cloudtrail.events("AccessKeyId", "AKIA1", since, until) == (event,)
+    assert answers.account.cloudtrail.events("AccessKeyId", "AKIA1", since, until) == Logged((event,))
 
 
 # What only the simulator can show: the estate refuses -------------------------------------------------------------
@@ -366,7 +366,7 @@ def test_the_simulated_trail_lags(clock: SimClock):
     estate.sim.attempt("AKIA-unknown", "s3:GetObject")
 
     def listed(key: str) -> list[str | None]:
-        events = estate.account.cloudtrail.events("AccessKeyId", key, since, clock.now())
+        events = estate.account.cloudtrail.events("AccessKeyId", key, since, clock.now()).events
         return [event.get("errorCode") for event in events]
 
     assert listed(session.key) == []

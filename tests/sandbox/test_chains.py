@@ -56,13 +56,13 @@ def test_cloudtrail_has_who_assumed_what(estate: Estate) -> None:
     assert isinstance(clock, SimClock)
     clock.forward(minutes=5)
     deploy = aws.iam.role("deploy").arn
-    (event,) = aws.cloudtrail.events("ResourceName", deploy, START, clock.now())
+    (event,) = aws.cloudtrail.events("ResourceName", deploy, START, clock.now()).events
     assert event["userIdentity"]["accessKeyId"] == estate.sessions["agent-7"].key
     assert event["userIdentity"]["sessionContext"]["sessionIssuer"]["arn"] == ROLE
     assert event["responseElements"]["credentials"]["accessKeyId"] == chained.key
-    (own,) = aws.cloudtrail.events("ResourceName", ROLE, START, clock.now())
+    (own,) = aws.cloudtrail.events("ResourceName", ROLE, START, clock.now()).events
     assert own["userIdentity"]["type"] == "AWSService"
-    assert aws.cloudtrail.events("AccessKeyId", estate.sessions["agent-7"].key, START, clock.now()) == (event,)
+    assert aws.cloudtrail.events("AccessKeyId", estate.sessions["agent-7"].key, START, clock.now()).events == (event,)
 
 
 def test_nobody_is_a_rogue_where_aws_does_not_know_it(estate: Estate) -> None:
