@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from bot.commands.command import Command, Exit, with_config, with_json
 from bot.commands.terminal import as_json, heading, say, table
-from bot.config import Config, load
+from bot.config import Config, SecretRef, load
+from bot.config.connections import Connection, VaultConnection
 from bot.config.reading import suggestion
+from bot.config.settings import EvidenceStore
 from bot.domain.agent import Agent, delegates_of
 from bot.domain.reach import KINDS, Alive, Held, Reach, radius, redacted
 from bot.domain.redaction import Redactor
-from bot.errors import Refused
-from bot.reach import PATIENCE, survey
+from bot.errors import ConfigError, Refused
+from bot.ports import Ports
+from bot.reach import PATIENCE, lacking, survey
 
 
 def show(asked: Namespace) -> int:
@@ -35,15 +42,48 @@ def show(asked: Namespace) -> int:
 
 
 def _ask(config: Config, asked: Namespace, agents: tuple[Agent, ...]) -> Reach:
-    # Here: these bring every client library, which no other command should wait for.
-    from bot import clients, wiring
-    from bot.adapters.clock import SystemClock
+    # Here: it brings every client library, which no other command should wait for.
+    from bot import wiring
 
     salt = os.urandom(16)
     redactor = Redactor(salt)
-    secret = partial(wiring.read_secret, folder=asked.config, redactor=redactor)
-    ports = clients.live_ports(config, asked.config, SystemClock(), salt, secret)
-    return redacted(survey(agents, ports, seconds=asked.timeout), redactor.text)
+    ports, lost = _ports(
+        config, asked.config, salt, partial(wiring.read_secret, folder=asked.config, redactor=redactor)
+    )
+    return redacted(survey(agents, ports, seconds=asked.timeout, lost=lost), redactor.text)
+
+
+def _ports(
+    config: Config, folder: Path, salt: bytes, secret: Callable[[SecretRef], str]
+) -> tuple[Ports, dict[str, str]]:
+    """Each connection by itself, and what only reading needs: one that cannot be made (a secret or a certificate is
+    missing) comes back with the reason, and keeps nobody from asking the others."""
+    from bot import clients
+    from bot.adapters.clock import SystemClock
+
+    bare = replace(config.settings, connections={}, ways={}, slack=None, evidence=EvidenceStore())
+
+    def made(connections: Mapping[str, Connection]) -> Ports:
+        alone = replace(config, settings=replace(bare, connections=connections))
+        return clients.live_ports(alone, folder, SystemClock(), salt, secret)
+
+    ports, lost = made({}), {}
+    for name, connection in config.settings.connections.items():
+        try:
+            one = made(
+                {name: replace(connection, audit=None) if isinstance(connection, VaultConnection) else connection}
+            )
+        except ConfigError as error:
+            lost[name] = lacking(error)
+        except OSError as error:
+            lost[name] = str(error)
+        else:
+            more: dict[str, Any] = {kind: {**getattr(ports, kind), **getattr(one, kind)} for kind in _READ}
+            ports = replace(ports, **more)
+    return ports, lost
+
+
+_READ = ("vaults", "aws", "clusters", "githubs", "gateways", "opas")
 
 
 def _json(agent: Agent, delegates: tuple[Agent, ...], found: Reach) -> dict[str, object]:
@@ -127,7 +167,7 @@ COMMANDS = (
         "show what an agent holds, and what of it is alive",
         "Asks every system what the agent and those who act for it hold right now: credentials, live sessions, roles\n"
         "chained out of them (by CloudTrail, which lags), leases, instances. Reads only. A system that does not\n"
-        "answer is named, and the exit code is 1.",
+        "answer, or whose secret is missing, is named, the others are told, and the exit code is 1.",
         "firedoor reach agent-7",
         show,
         _arguments,

@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 
 from bot.domain.agent import Agent
 from bot.domain.reach import Alive, Held, Reach
-from bot.errors import SystemFailure, Unavailable
+from bot.errors import ConfigError, SystemFailure, Unavailable
 from bot.ports import Ports
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,9 @@ class _Visit:
             return False
         except SystemFailure as error:  # it refused this; the next question is another
             self.found.append(Unread(str(error)))
+        except ConfigError as error:  # a secret is missing, which the next question would want as well
+            self.found.append(Unread(f"{self.system.partition(' ')[0]}: {lacking(error)}"))
+            return False
         except Exception as error:  # a look's own bug must not hide what the others found
             log.exception("a look at %s failed inside", self.system)
             self.found.append(Unread(f"{self.system}: the look at it failed inside ({type(error).__name__})"))
@@ -89,16 +92,28 @@ class _Visit:
 
 
 def survey(
-    agents: Sequence[Agent], ports: Ports, *, seconds: float = PATIENCE, threads: bool = True, only: str = ""
+    agents: Sequence[Agent],
+    ports: Ports,
+    *,
+    seconds: float = PATIENCE,
+    threads: bool = True,
+    only: str = "",
+    lost: Mapping[str, str] = MappingProxyType({}),
 ) -> Reach:
     """What these agents hold, the first of them with the others as its children. It takes `seconds` at most: a system
     that has not answered by then is unread, with what it said so far. Without `threads` (virtual time) it is asked in
-    line. `only` one system, by name."""
+    line. `only` one system, by name. `lost`: connections that cannot be used, and why: they are unread."""
     visits: dict[str, _Visit] = {}
+    unread: list[str] = []
     for agent in agents:
         for module in systems().values():
             for look in module.looks(agent, ports):
-                if not only or look.system.partition(" ")[0] == only:
+                connection = look.system.partition(" ")[0]
+                if only and connection != only:
+                    continue
+                if connection in lost:
+                    unread.append(f"{connection}: {lost[connection]}")
+                else:
                     visits.setdefault(look.system, _Visit(look.system)).looks.append(look)
     _make(visits.values(), seconds, threads=threads)
     found = [one for visit in visits.values() for one in tuple(visit.found)]
@@ -111,7 +126,7 @@ def survey(
     ]
     return Reach.of(
         [*(one for one in found if isinstance(one, Held)), *kin],
-        [*(one.why for one in found if isinstance(one, Unread)), *late],
+        [*unread, *(one.why for one in found if isinstance(one, Unread)), *late],
         [one.why for one in found if isinstance(one, Limit)],
     )
 
@@ -148,4 +163,9 @@ def each(ask: Callable[[], Iterator[Found]]) -> Iterator[Found]:
         yield Unread(str(error))
 
 
-__all__ = ["PATIENCE", "Found", "Limit", "Look", "Unread", "each", "survey", "systems"]
+def lacking(error: ConfigError) -> str:
+    """What is wrong with a connection, the file or secret last: `SECRET: ...` would be redacted as if one followed."""
+    return f"{error.problem.rstrip('.')} ({error.where})"
+
+
+__all__ = ["PATIENCE", "Found", "Limit", "Look", "Unread", "each", "lacking", "survey", "systems"]
