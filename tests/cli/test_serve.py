@@ -26,7 +26,7 @@ def test_serve_says_when_it_is_ready_and_ends_gracefully(live: Path) -> None:
         assert process.stdout
         line = process.stdout.readline()
         ready = re.fullmatch(
-            r"firedoor is ready at (http://127\.0\.0\.1:\d+) \(example, 2 agents, 3 playbooks\)\n", line
+            r"firedoor is ready at (http://127\.0\.0\.1:\d+) \(example, 2 agents, 4 playbooks\)\n", line
         )
         assert ready, line + (process.stderr.read() if process.stderr else "")
         for path in ("/healthz", "/readyz", "/metrics"):

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from bot.domain.agent import Mode
-from bot.domain.alert import Severity
 from bot.domain.containment import Containment
 from bot.domain.decisions import Notify, Page
 from bot.domain.handshake import Ack
@@ -17,7 +16,9 @@ from bot.domain.incident import StepStatus
 from bot.domain.outcome import Done, Failed, Grade
 from bot.domain.timeline import narrate
 from bot.engine.switchboard import acknowledge, enroll
-from tests.engine.desk import EXPOSURE, Desk, desk_at
+from tests.engine.desk import Desk, desk_at
+
+ROGUE = "rogue_agent"
 
 
 @pytest.fixture
@@ -26,8 +27,8 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         yield desk
 
 
-def low(desk: Desk) -> None:
-    desk.receive(desk.alert(type=EXPOSURE, severity_id=Severity.LOW))
+def reported(desk: Desk) -> None:
+    desk.receive(desk.alert(type=ROGUE))
 
 
 def enrolled(desk: Desk, *names: str) -> None:
@@ -43,14 +44,14 @@ def says_so(desk: Desk, *names: str, seq: int = 1) -> None:
         desk.engine.submit(acknowledge("agent-7", 1, ack)).result()
 
 
-def test_a_proved_shadow_of_a_low_alert_revokes_nothing(desk: Desk) -> None:
+def test_a_proved_shadow_revokes_nothing(desk: Desk) -> None:
     enrolled(desk, "pod-1")
-    low(desk)
+    reported(desk)
     says_so(desk, "pod-1")
     desk.forward(minutes=2)
     incident = desk.incident()
     assert incident.frozen.playbook is not None
-    assert incident.frozen.playbook.id == "low-severity"
+    assert incident.frozen.playbook.id == "rogue-agent"
     assert incident.containment is Containment.CONTAINED
     for step in ("revoke_vault", "disable_keys", "revoke_sessions"):
         assert desk.status(step) is StepStatus.LEFT_OUT
@@ -62,7 +63,7 @@ def test_a_lying_acknowledgement_ends_in_revocation_and_the_record_shows_each_st
     liar = desk.estate.compromise(desk.agent())
     liar.breaks_gateway()
     enrolled(desk, "pod-1")
-    low(desk)
+    reported(desk)
     says_so(desk, "pod-1")
     assert any("through" in worked for worked in liar.act())  # in shadow, as it says itself
     desk.forward(minutes=2)
@@ -88,7 +89,7 @@ def test_a_lying_acknowledgement_ends_in_revocation_and_the_record_shows_each_st
 
 def test_a_silent_instance_leaves_the_mode_unproved_and_the_deadline_revokes(desk: Desk) -> None:
     enrolled(desk, "pod-1", "pod-2")
-    low(desk)
+    reported(desk)
     says_so(desk, "pod-1")
     desk.forward(seconds=25)
     assert desk.status("revoke_sessions") is StepStatus.WAITING
@@ -102,7 +103,7 @@ def test_a_silent_instance_leaves_the_mode_unproved_and_the_deadline_revokes(des
 
 def test_a_gateway_that_does_not_answer_is_not_waited_for_longer_than_a_minute(desk: Desk) -> None:
     desk.gateway.hung = True
-    low(desk)
+    reported(desk)
     desk.forward(seconds=50)
     assert desk.status("revoke_vault") is StepStatus.WAITING
     desk.forward(seconds=30)
@@ -116,7 +117,7 @@ def test_a_gateway_that_does_not_answer_is_not_waited_for_longer_than_a_minute(d
 
 def test_released_the_instances_are_told_and_an_old_ack_is_late(desk: Desk) -> None:
     enrolled(desk, "pod-1")
-    low(desk)
+    reported(desk)
     says_so(desk, "pod-1")
     desk.forward(minutes=1)
     old = desk.engine.switchboard.read("agent-7").order
