@@ -12,7 +12,16 @@ from bot.commands import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-GROUPS = ("incident", "quarantine", "actions", "ledger", "slack")  # whose next word is part of the command's name
+GROUPS = (
+    "incident",
+    "quarantine",
+    "actions",
+    "agents",
+    "evidence",
+    "investigate",
+    "ledger",
+    "slack",
+)  # whose next word is part of the command's name
 
 
 def _typed(page: Path) -> list[str]:
@@ -55,5 +64,6 @@ def test_the_readme_names_every_folder_of_the_package() -> None:
     assert {path.parent.name for path in (ROOT / "bot").glob("*/__init__.py")} - named <= {
         "config",
         "documents",
+        "ports",
         "drill",
     }

@@ -105,7 +105,7 @@ def test_check_says_every_problem_with_its_line(firedoor: Firedoor, folder: Path
     people = folder / "people.yaml"
     people.write_text(people.read_text().replace("declare: [anyone]", "declair: [anyone]"))
     playbook = folder / "playbooks/data-exposure.yaml"
-    playbook.write_text(playbook.read_text().replace("uses: vault.revoke_agent", "uses: vault.revoke"))
+    playbook.write_text(playbook.read_text().replace("uses: vault.revoke_agent", "uses: vault.revoke", 1))
     checked = firedoor("check", "--config", folder)
     assert checked.code == 1
     lines = checked.out.splitlines()

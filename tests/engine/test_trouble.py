@@ -225,6 +225,7 @@ def test_redaction_leaves_what_real_actions_save_as_it_is(tmp_path: Path) -> Non
             for step in playbook.steps.values()
             if step.call
         }
+        shipped.remove("aws.iam_revoke_session")  # the agent has chained no session here
         used = [action for id, action in registry().items() if id in shipped]
         assert set(heard) == {action.id for action in used}
         assert all(heard[action.id] for action in used if action.containing and action.undoable)

@@ -113,7 +113,7 @@ def test_entities(ask: Ask, sim: SimVault) -> None:
     sim.add_entity("e-7", "agent-7")
     assert ask("POST", "identity/entity/id/e-7", {"disabled": True}).status_code == 204
     found = ask("GET", "identity/entity/id/e-7").json()["data"]
-    assert found == {"id": "e-7", "name": "agent-7", "disabled": True}
+    assert found == {"id": "e-7", "name": "agent-7", "disabled": True, "group_ids": [], "policies": []}
     assert told(ask("GET", "identity/entity/id/nobody")) == (404, [])
     assert ask("POST", "identity/entity/id/nobody", {"disabled": True}).status_code == 400
 

@@ -233,7 +233,7 @@ def test_a_manual_step_is_a_form_of_its_own() -> None:
 def test_every_verb_that_a_person_can_say_has_a_form_or_needs_none() -> None:
     assert {*ASKING} | {
         *("ack", "unack", "escalate", "contain", "resolve", "reopen", "private"),
-        *("timeline", "oncall", "postmortem", "drill", "help"),
+        *("timeline", "oncall", "postmortem", "drill", "help", "rollback", "replay", "return"),
     } == {*VERBS}
     assert {*QUESTIONS} == {"deduplicated", "paged", "contained"}
     assert Status.MERGED not in SPOKEN

@@ -124,7 +124,7 @@ def test_the_time_to_containment_is_counted_once(desk: Desk):
 def test_labels_are_words_of_the_configuration_and_the_code(desk: Desk):
     desk.opened()
     desk.engine.settle()
-    known = {*desk.bot.config.sources, *desk.bot.config.settings.connections, "slack", "email", "webhook"}
+    known = {*desk.bot.config.sources, *desk.bot.config.settings.connections, "slack", "email", "webhook", "evidence"}
     known |= {f"pages by {way}" for way in ("slack", "email", "webhook")}  # breakers
     words = {"opened", "sent", "failed", "SEV2", "running", "+Inf"}
     for line in desk.ask("GET", "/metrics").text.splitlines():
