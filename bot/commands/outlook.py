@@ -25,6 +25,7 @@ from bot.domain.incident import Frozen, Incident, StepStatus, apply, approval_ru
 from bot.domain.placement import severity_of
 from bot.domain.planning import plan
 from bot.domain.playbook import Playbook, Rung, Step, Trigger
+from bot.domain.reach import written
 from bot.domain.source import SourceRules
 from bot.domain.view import agent_names, alert_names
 from bot.domain.wording import listed, span
@@ -89,6 +90,7 @@ class Outlook:
             "distrust": self.distrust,
             "steps": steps,
             "blast_radius": blast,
+            "holds": self._holds(),
             "limits": {
                 "runs": self.playbook.limits.runs,
                 "per": span(self.playbook.limits.per),
@@ -203,6 +205,11 @@ class Outlook:
             targets = [target for target in touched if target.partition(":")[0] == kind]
             found.append({"kind": kind, "targets": targets, "enrolled": enrolled or None, "percent": share})
         return found
+
+    def _holds(self) -> list[Json]:
+        """What agents.yaml says of the agent, and of each who acts for it. firedoor reach asks the systems."""
+        of = (self.agent, *self.incident.delegates) if self.agent else ()
+        return [{"agent": agent.id, "counts": dict(written(agent))} for agent in of]
 
     def _held_back(self, steps: list[Json]) -> list[str]:
         """What the limits on containing targets would defer, as far as the targets are known."""

@@ -18,6 +18,7 @@ from bot.config.playbooks import load_playbook
 from bot.config.reading import suggestion
 from bot.domain.alert import Alert
 from bot.domain.playbook import Playbook
+from bot.domain.reach import counted
 from bot.domain.redaction import Redactor
 from bot.domain.source import SourceRules
 from bot.domain.wording import listed
@@ -123,6 +124,11 @@ def _print(told: Json) -> None:
         )
         for one in told["blast_radius"]
     )
+    for number, one in enumerate(told["holds"]):
+        who = f"{one['agent']}, which acts for it," if number else one["agent"]
+        say(f"  {who} holds {counted(one['counts']) or 'nothing'}")
+    if told["holds"]:
+        say(f"  (as agents.yaml says; what of it is alive: firedoor reach {told['agent']})")
     for why in told["held_back"]:
         say(f"  held back until a person overrides: {why}")
     if told["on_failure"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 from markdown_it import MarkdownIt
@@ -11,9 +11,10 @@ from markdown_it import MarkdownIt
 from bot.documents import ERASED, Document
 from bot.documents.facts import Facts, Proof, facts
 from bot.documents.markdown import plain
-from bot.domain.events import TextRef
+from bot.domain.events import Phase, Surveyed, TextRef
 from bot.domain.incident import Incident
 from bot.domain.measures import Measures, Verdict
+from bot.domain.reach import Alive, Held, named, radius
 from bot.domain.record import Entry
 from bot.domain.timeline import Line
 from bot.domain.wording import clock, listed, span
@@ -65,6 +66,7 @@ def report_html(
         _section("Score", _table(("Measure", "Target", "Result", "Verdict"), map(_score_row, score))),
         _section("What happened, as a picture", f'<div class="picture">{svg}</div>'),
         _section("Containment, and its proof", _proofs(seen)),
+        _section("What it holds, and what is left alive", _holds(incident, entries)) if incident.reach else "",
         _section("Approvals", _approvals(seen)) if seen.approvals else "",
         _section("Pages and notices", _pages(seen)),
         _section(
@@ -147,6 +149,37 @@ def _proof_row(proof: Proof) -> str:
     return _row(
         step, f"<code>{_safe(proof.target)}</code>", _short(proof.required), grade, _safe(proof.read_back), _short(took)
     )
+
+
+def _holds(incident: Incident, entries: Sequence[Entry]) -> str:
+    """Every look in a sentence, and by name what the last one found."""
+    looks = [(entry.at, entry.event) for entry in entries if isinstance(entry.event, Surveyed)]
+    who, last = incident.agent.id if incident.agent else "The agent", looks[-1][1].reach
+    said = "".join(f"<li>{_short(clock(at))} {_safe(_looked(who, event))}</li>" for at, event in looks)
+    table = _table(("", "What", "Whose", "How it stands"), map(_held_row, last.held)) if last.held else ""
+    more = sum(last.counts.get(kind, 0) for kind in last.counts if kind != "chained-role") - len(last.held)
+    notes = [f"{more} more, which are no worse, are not listed."] if more > 0 else []
+    notes += [f"Not read: {why}" for why in last.unread] + list(last.limits)
+    listed_notes = "".join(f"<li>{_safe(each)}</li>" for each in notes)
+    return f"<ul>{said}</ul>{table}" + (f'<div class="remains"><ul>{listed_notes}</ul></div>' if notes else "")
+
+
+def _looked(who: str, event: Surveyed) -> str:
+    found = f"{event.reach.alive} of it alive" if event.reach.alive else "nothing of it alive that was found"
+    return f"{who} {'held' if event.phase is Phase.BEFORE else 'then held'} {radius(event.reach)}; {found}."
+
+
+def _held_row(held: Held) -> str:
+    state, word = {
+        Alive.YES: ("missed", "✗ alive"),
+        Alive.UNKNOWN: ("open", "? perhaps alive"),
+        Alive.NO: ("met", "✓ dead"),
+    }[held.alive]
+    uncut = "agents.yaml does not let it be cut" if held.chained and not held.allowed else ""
+    facts = (held.why, f"got with {held.via}" if held.via else "", uncut)
+    what = f"<code>{_safe(named(replace(held, why='', alive=Alive.YES)))}</code>"
+    badge = f'<span class="badge {state}">{word}</span>'
+    return _row(badge, what, _safe(f"{held.agent}, {held.system}"), _safe("; ".join(filter(None, facts))))
 
 
 def _approvals(seen: Facts) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from bot.domain.agent import Agent, AwsIdentity, GithubIdentity, KubernetesIdentity, VaultIdentity
 from bot.domain.expression import Name
 from bot.domain.playbook import Step
 
@@ -24,6 +25,8 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "vault-token": ("Vault token", "Vault tokens"),
     "account-token": ("Kubernetes token", "Kubernetes tokens"),
     "secret-id": ("secret id", "secret ids"),
+    "approle": ("AppRole", "AppRoles"),
+    "lease-prefix": ("lease prefix", "lease prefixes"),
     "lease": ("lease", "leases"),
     "service-account": ("Kubernetes account", "Kubernetes accounts"),
     "installation": ("GitHub installation", "GitHub installations"),
@@ -126,17 +129,51 @@ def redacted(reach: Reach, clean: Callable[[str], str]) -> Reach:
     return replace(reach, held=held, unread=tuple(map(clean, reach.unread)), limits=tuple(map(clean, reach.limits)))
 
 
+# On paper -------------------------------------------------------------------------------------------------------
+
+
+def written(agent: Agent) -> Mapping[str, int]:
+    """What agents.yaml says that it holds, by kind: nobody is asked. A lease prefix may hold any number of leases, a
+    role any number of sessions."""
+    vault, aws = agent.vault or VaultIdentity(), agent.aws or AwsIdentity()
+    kubernetes, github = agent.kubernetes or KubernetesIdentity(), agent.github or GithubIdentity()
+    told: Mapping[str, Iterable[object]] = {
+        "access-key": aws.access_keys,
+        "user": aws.users,
+        "vault-token": vault.token_accessors,
+        "approle": vault.approles,
+        "login-role": vault.auth_roles,
+        "lease-prefix": vault.lease_prefixes,
+        "service-account": agent.service_accounts,
+        "installation": filter(None, (github.installation,)),
+        "role": aws.roles,
+        "instance-profile": aws.instance_profiles,
+        "entity": filter(None, (vault.entity_id,)),
+        "gateway": (*agent.gateways, *agent.opas),
+        "instance": aws.instances,
+        "workload": kubernetes.workloads,
+        "workflow": github.workflows,
+        "environment": github.environments,
+        "agent": agent.delegates,
+    }
+    counts = {kind: len(set(things)) for kind, things in told.items()}
+    return {kind: count for kind, count in counts.items() if count}
+
+
 # In words -------------------------------------------------------------------------------------------------------
 
 
 def radius(reach: Reach) -> str:
     """`2 keys, 3 leases, 1 role (+1 chained), 1 child agent and 2 instances`; `nothing that could be found` of an empty
     one."""
-    said = [_counted(kind, reach.counts) for kind in (*KINDS, *sorted(set(reach.counts) - {*KINDS, "chained-role"}))]
+    return counted(reach.counts) or "nothing that could be found"
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """The same of bare counts by kind; '' of none."""
+    said = [_counted(kind, counts) for kind in (*KINDS, *sorted(set(counts) - {*KINDS, "chained-role"}))]
     said = [one for one in said if one]
-    if not said:
-        return "nothing that could be found"
-    return " and ".join(filter(None, (", ".join(said[:-1]), said[-1])))
+    return " and ".join(filter(None, (", ".join(said[:-1]), said[-1] if said else "")))
 
 
 def _counted(kind: str, counts: Mapping[str, int]) -> str:

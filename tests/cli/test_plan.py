@@ -119,6 +119,22 @@ def test_the_blast_radius_is_counted_by_kind(change: dict[str, Any]) -> None:
     assert change["held_back"] == []
 
 
+def test_what_the_agent_and_its_delegates_hold_is_counted_from_agents_yaml(
+    firedoor: Firedoor, folder: Path, tmp_path: Path
+) -> None:
+    edit(folder / "agents.yaml", lambda body: body["agents"]["agent-7"].update(delegates=["agent-9"]))
+    alert = written(tmp_path)
+    own, child = planned(firedoor, folder, "unintended-production-change", alert)["holds"]
+    once = ("access-key", "user", "approle", "role", "entity", "gateway", "instance", "agent")
+    assert own == {"agent": "agent-7", "counts": dict.fromkeys(once, 1) | {"lease-prefix": 2}}
+    assert child["agent"] == "agent-9"
+    asked = ("plan", "unintended-production-change", "--alert", str(alert), "--source", "siem", "--config", str(folder))
+    said = firedoor(*asked).out
+    assert "agent-7 holds 1 key, 1 AppRole, 2 lease prefixes, 1 role, 1 Vault entity, 1 gateway" in said
+    assert "agent-9, which acts for it, holds 1 AppRole, 1 lease prefix, 1 role, 1 Vault entity and 1 gateway" in said
+    assert "firedoor reach agent-7" in said
+
+
 def test_limits_that_would_hold_it_back_are_said(firedoor: Firedoor, folder: Path, tmp_path: Path) -> None:
     edit(folder / "playbooks/data-exposure.yaml", lambda body: body["limits"].update(targets=2))
     told = planned(firedoor, folder, "data-exposure", written(tmp_path, types=["data_exposure"]))

@@ -9,9 +9,10 @@ import pytest
 from bot.documents import Document, render
 from bot.documents.picture import timeline_svg
 from bot.documents.report import report_html, scores
-from bot.domain.events import NoteAdded, TextRef
+from bot.domain.events import NoteAdded, Surveyed, TextRef
 from bot.domain.measures import measures
 from bot.domain.outcome import Failed
+from bot.domain.reach import Alive, Held, Reach
 from tests.domain.incidents import ALERT, HOSTILE, STORIES, Story, begin, contained, partial
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
@@ -87,6 +88,30 @@ def test_it_shows_proof_pages_and_what_was_late() -> None:
     assert "the card" in page.text
 
 
+def looked(story: Story, *held: Held, unread: tuple[str, ...] = (), limits: tuple[str, ...] = ()) -> Story:
+    out = story.incident.survey_out
+    assert out
+    return story.happen(Surveyed(out.id, out.phase, Reach.of(held, unread, limits)))
+
+
+def test_it_shows_what_the_agent_holds_and_what_is_left_alive() -> None:
+    key = Held("access-key", "AKIA7", "aws", "agent-7", of="agent-7", alive=Alive.YES)
+    session = Held("session", "AROA:7", "aws", "agent-7", of="deploy", alive=Alive.YES, chained=True, via="AROA:1")
+    before = looked(begin(), key, session)
+    assert "agent-7 held 1 live session, 1 key and 0 roles (+1 chained); 2 of it alive." in Page(report(before)).text
+    after = contained()
+    assert "What it holds" not in report(after), "nobody has looked"
+    looked(after, key)
+    dead = replace(key, alive=Alive.NO, why="inactive")
+    page = Page(report(looked(after, dead, session, unread=("vault: no answer",), limits=("CloudTrail is late",))))
+    assert "agent-7 then held 1 live session" in page.text
+    assert "session AROA:7 of deploy, chained" in page.text
+    assert "got with AROA:1; agents.yaml does not let it be cut" in page.text
+    assert page.text.index("✗ alive") < page.text.index("✓ dead")
+    assert "Not read: vault: no answer" in page.text
+    assert "CloudTrail is late" in page.text
+
+
 def test_a_drill_says_that_it_is_one() -> None:
     assert "tabletop record: nothing in it is live" in report(begin(mode="tabletop"))
     assert "record: nothing in it is live" not in report(contained())
@@ -94,6 +119,7 @@ def test_a_drill_says_that_it_is_one() -> None:
 
 def test_hostile_values_are_text() -> None:
     story = begin(alert=replace(ALERT, rule=HOSTILE, source=HOSTILE), type=HOSTILE)
+    looked(story, Held(HOSTILE, HOSTILE, HOSTILE, HOSTILE, of=HOSTILE, via=HOSTILE, why=HOSTILE), unread=(HOSTILE,))
     story.settle("shadow", Failed(False, HOSTILE)).happen(NoteAdded(HOSTILE, TextRef("note", "d")))
     page = Page(report(story, text=HOSTILE))
     assert not page.tags & {"script", "a", "img"}
