@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from bot.domain.agent import Agent
 from bot.domain.events import Aftermath
+from bot.domain.iam import Denial
 from bot.domain.outcome import Done, Grade, Outcome
 from bot.domain.playbook import Param, Target
 from bot.ports import Ports
@@ -57,6 +58,11 @@ class Action(ABC):
         """What the system's own log says of the use of what was cut, between two moments. Asked only where there is a
         `trail`. Raises errors.SystemFailure."""
         raise NotImplementedError(f"{self.id} leaves no trail")
+
+    def denials(self, params: Mapping[str, Any], cutoff: str) -> tuple[Denial, ...]:
+        """Pure. What a run at `cutoff` (an iam.STAMP) would put in force, where it denies by a policy of AWS; () where
+        it cuts by other means. Raises ValueError where that cannot be told before it runs, with the reason."""
+        return ()
 
     def repeatable(self, params: Mapping[str, Any]) -> bool:
         """Whether a stage that may have been performed already (its performer died) may be performed again under its

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from bot.domain.agent import Agent, AwsIdentity
+from bot.domain.iam import Denial
 from bot.domain.outcome import Done, Failed, Grade
 from bot.domain.playbook import Param, Target
 from bot.ports import AwsAccount, Instance, Ports, Role, connected
@@ -65,6 +66,27 @@ def service_linked(arn: str) -> Failed | None:
     )
 
 
+def unchangeable(arn: str) -> Failed | None:
+    """Why IAM does not let anybody change such a role; None for any other."""
+    name = role_name(arn)
+    if not name.startswith("AWSReservedSSO_"):
+        return service_linked(arn)
+    return Failed(
+        False,
+        f"{name} belongs to IAM Identity Center and cannot be changed in IAM: disable the user or remove the "
+        "assignment there, or deny it with a service control policy (aws.scp_deny)",
+    )
+
+
+def denial(document: Mapping[str, Any], params: Mapping[str, Any], **carries: str) -> tuple[Denial, ...]:
+    """Of a policy on the role, or else the user, that `params` name. ValueError where it cannot be put there."""
+    if not (role := params.get("role")):
+        return (Denial(document, f"user {params['user']}", carries, keys=True),)
+    if refused := unchangeable(role):
+        raise ValueError(refused.why)
+    return (Denial(document, f"role {role_name(role)}", carries),)
+
+
 def principals(known: AwsIdentity, agent: str) -> tuple[str, ...]:
     """ARNs of the agent's roles and users, as `aws:PrincipalArn` has them (a session's is that of its role)."""
     roles = [str(target.params["role"]) for target in role_targets(known, agent)]
@@ -85,14 +107,8 @@ def find_role(arn: str, aws: AwsAccount) -> Role | Done | Failed:
     owner, name = arn.split(":")[4], role_name(arn)
     if aws.account and owner != aws.account:
         return Failed(False, f"{arn} is in account {owner}, the connection in {aws.account}: name the right connection")
-    if refused := service_linked(arn):
+    if refused := unchangeable(arn):
         return refused
-    if name.startswith("AWSReservedSSO_"):
-        return Failed(
-            False,
-            f"{name} belongs to IAM Identity Center and cannot be changed in IAM: disable the user or remove the "
-            "assignment there, or deny it with a service control policy (aws.scp_deny)",
-        )
     role = aws.iam.get_role(name)
     if role is None:
         gone = f"account {owner} has no role {name}: it was deleted"

@@ -10,6 +10,7 @@ from bot.actions import aws
 from bot.actions.aws_switch import OfRole
 from bot.actions.trail import CloudTrailed
 from bot.domain.agent import Agent
+from bot.domain.iam import DENY_ALL, Denial
 from bot.domain.playbook import Target
 from bot.ports import AwsAccount
 
@@ -52,6 +53,9 @@ class Boundary(CloudTrailed, OfRole):
     def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
         account.iam.set_boundary(self.name(params), params["policy"])
         return {}
+
+    def denials(self, params: Mapping[str, Any], cutoff: str) -> tuple[Denial, ...]:
+        return aws.denial(DENY_ALL, params)
 
     def seen(
         self,

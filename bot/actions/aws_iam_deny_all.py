@@ -9,6 +9,7 @@ from bot.actions import Action, aws
 from bot.actions.switch import protected, settled
 from bot.actions.trail import CloudTrailed
 from bot.domain.agent import Agent
+from bot.domain.iam import DENY_ALL, Denial
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped
 from bot.domain.playbook import Target
 from bot.ports import Ports, Role
@@ -95,6 +96,9 @@ class DenyAll(CloudTrailed, Action):
     def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:
         principal = _Principal(params, ports)
         return Done(Grade.CONFIG, principal.evidence()) if principal.is_denied() else None
+
+    def denials(self, params: Mapping[str, Any], cutoff: str) -> tuple[Denial, ...]:
+        return aws.denial(DENY_ALL, params)
 
     def undo(
         self,

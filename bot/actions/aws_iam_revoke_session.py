@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from bot.actions import aws
 from bot.actions.aws_switch import OfRole
 from bot.domain.agent import Agent
-from bot.domain.iam import STAMP, cutoff_of, denies_everything, deny_older
+from bot.domain.iam import STAMP, Denial, cutoff_of, denies_everything, deny_older
 from bot.domain.outcome import Done, Failed, Grade
 from bot.domain.playbook import Param, Target
 from bot.ports import AwsAccount, Role
@@ -100,6 +100,13 @@ class RevokeSession(OfRole):
         cutoff = (account.iam.server_time() + _MARGIN).strftime(STAMP)
         self._put(params, account, deny_older(cutoff, self._id(params, account)))
         return {"cutoff": cutoff}
+
+    def denials(self, params: Mapping[str, Any], cutoff: str) -> tuple[Denial, ...]:
+        if not params["role_id"]:
+            raise ValueError("the id of the role, which the policy names, is read when it runs")
+        userid = f"{params['role_id']}:{params['session']}"
+        document = {"Version": "2012-10-17", "Statement": [deny_older(cutoff, userid)]}
+        return aws.denial(document, params, **{"aws:userid": userid})
 
     def seen(self, params: Mapping[str, Any], account: AwsAccount, kept: Mapping[str, Any]) -> Mapping[str, Any] | None:
         statement, userid = self.state(params, account), self._id(params, account)

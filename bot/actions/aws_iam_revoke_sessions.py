@@ -10,7 +10,7 @@ from bot.actions import Action, aws
 from bot.actions.switch import protected, settled
 from bot.actions.trail import CloudTrailed
 from bot.domain.agent import Agent
-from bot.domain.iam import STAMP, cutoff_of, denies_everything, deny_older
+from bot.domain.iam import STAMP, Denial, cutoff_of, denies_everything, older_denied
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending, Skipped
 from bot.domain.playbook import Target
 from bot.ports import Ports, Role
@@ -64,7 +64,7 @@ class RevokeSessions(CloudTrailed, Action):
             return Pending(now, {"before": before}, f"saved how {name} was")
         if "cutoff" not in so_far:  # taken now and not before: nothing issued meanwhile may slip through
             cutoff = (account.iam.server_time() + _MARGIN).strftime(STAMP)
-            account.iam.put_role_policy(name, POLICY, {"Version": "2012-10-17", "Statement": [deny_older(cutoff)]})
+            account.iam.put_role_policy(name, POLICY, older_denied(cutoff))
             so_far = {**so_far, "cutoff": cutoff}
         seen = self.verify(params, ports)
         if seen and seen.evidence["cutoff"] < so_far["cutoff"]:  # an older one, read from a replica that lags behind
@@ -87,6 +87,9 @@ class RevokeSessions(CloudTrailed, Action):
         }
         older = {"aws:TokenIssueTime": cutoff - timedelta(seconds=1)}
         return Done(Grade.CONFIG, evidence) if denies_everything(document, older) else None
+
+    def denials(self, params: Mapping[str, Any], cutoff: str) -> tuple[Denial, ...]:
+        return aws.denial(older_denied(cutoff), params)
 
     def undo(
         self,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from bot.actions import aws
 from bot.actions.aws_switch import OfUser
 from bot.actions.trail import CloudTrailed
-from bot.domain.iam import STAMP, cutoff_of, denies_everything, deny_older
+from bot.domain.iam import STAMP, Denial, cutoff_of, denies_everything, older_denied
 from bot.ports import AwsAccount
 
 POLICY = "AWSRevokeOlderSessions"
@@ -42,9 +42,11 @@ class RevokeUserSessions(CloudTrailed, OfUser):
 
     def change(self, params: Mapping[str, Any], account: AwsAccount, key: str) -> Mapping[str, Any]:
         cutoff = (account.iam.server_time() + _MARGIN).strftime(STAMP)
-        document = {"Version": "2012-10-17", "Statement": [deny_older(cutoff)]}
-        account.iam.put_user_policy(params["user"], POLICY, document)
+        account.iam.put_user_policy(params["user"], POLICY, older_denied(cutoff))
         return {"cutoff": cutoff}
+
+    def denials(self, params: Mapping[str, Any], cutoff: str) -> tuple[Denial, ...]:
+        return aws.denial(older_denied(cutoff), params)
 
     def seen(self, params: Mapping[str, Any], account: AwsAccount, kept: Mapping[str, Any]) -> Mapping[str, Any] | None:
         document = self.state(params, account)

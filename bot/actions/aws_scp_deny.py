@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from bot.actions import aws
 from bot.actions.aws_switch import Switch
 from bot.domain.agent import Agent
-from bot.domain.iam import UnknownPolicy, evaluate
+from bot.domain.iam import Denial, UnknownPolicy, evaluate
 from bot.domain.outcome import Done, Failed
 from bot.domain.playbook import Param, Target
 from bot.ports import AwsAccount
@@ -97,6 +97,17 @@ class DenyByOrganization(Switch):
         if held is None or params["account"] not in held.targets:
             account.organization.attach(id, params["account"])
         return {}
+
+    def denials(self, params: Mapping[str, Any], cutoff: str) -> tuple[Denial, ...]:
+        arns: list[str] = params["principals"]
+        if refused := next(filter(None, map(aws.service_linked, arns)), None):
+            raise ValueError(refused.why)
+        document, unless = _document(arns), f"{params['account']} is the organization's management account"
+        return tuple(
+            Denial(document, arn.rpartition(":")[2].replace("/", " ", 1), {"aws:PrincipalArn": arn}, keys, unless)
+            for arn in arns
+            for keys in [":user/" in arn]
+        )
 
     def seen(
         self,

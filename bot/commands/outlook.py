@@ -21,6 +21,7 @@ from bot.domain.classification import UNCLASSIFIED
 from bot.domain.decisions import PlanStep
 from bot.domain.events import Opened, Pins
 from bot.domain.expression import ExpressionError, holds
+from bot.domain.iam import STAMP, foretold
 from bot.domain.incident import Frozen, Incident, StepStatus, apply, approval_rule
 from bot.domain.placement import severity_of
 from bot.domain.planning import plan
@@ -172,11 +173,31 @@ class Outlook:
         if status == StepStatus.FAILED:
             self.problems.append(f"{step.id} cannot be planned: {why}")
         calls = [
-            {"target": call.target, "system": call.system, "params": dict(call.params)}
+            {
+                "target": call.target,
+                "system": call.system,
+                "params": dict(call.params),
+                "denies": self._denies(step, call.params),
+            }
             for call in (planned.calls if planned else ())
         ]
         asks = status == StepStatus.AWAITING_APPROVAL or (planned is None and step.approval is not None)
         return {"status": str(status), "why": why, "calls": calls, "approval": self._approval(step) if asks else None}
+
+    def _denies(self, step: Step, params: Mapping[str, Any]) -> list[Json]:
+        """What its policy would do to credentials, as IAM evaluates it; [] where it cuts by other means."""
+        if step.call is None:
+            return []
+        now = self.incident.start.replace(microsecond=0)
+        try:
+            denials = registry()[step.call.uses].denials(params, now.strftime(STAMP))
+        except ValueError as error:
+            return [{"who": "", "asked_by": "", "answer": f"cannot tell: {error}", "unless": ""}]
+        return [
+            {"who": denial.who, "asked_by": credential, "answer": answer, "unless": denial.unless}
+            for denial in denials
+            for credential, answer in foretold(denial, now)
+        ]
 
     def _approval(self, step: Step) -> Json:
         rule = approval_rule(self.incident, step.id)
@@ -220,7 +241,7 @@ class Outlook:
             found.append(f"{len(targets)} targets, over the limit of {limits.targets}")
         for kind, count in Counter(target.partition(":")[0] for target in targets).items():
             enrolled = self.config.agents.count(kind)
-            if enrolled and count > max(1, enrolled * limits.targets_percent // 100):
+            if enrolled and count > limits.of_a_kind(enrolled):
                 found.append(f"{count} of {enrolled} {kind} targets, over the limit of {limits.targets_percent} %")
         return found
 

@@ -6,6 +6,8 @@ import json
 import secrets
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 from bot.actions import registry
@@ -151,6 +153,7 @@ def _print_step(step: Json) -> None:
     rows += [
         ("on", f"{call['target']} via {call['system'] or 'this process'}{_params(call)}") for call in step["calls"]
     ]
+    rows += [("denies", line) for call in step["calls"] for line in _denied(call["denies"])]
     if step.get("requires"):
         rows.append(("proof", f"{step['requires']} required, {step['best_grade']} is the best it can reach"))
     if approval := step["approval"]:
@@ -167,6 +170,13 @@ def _print_step(step: Json) -> None:
     if step["why"]:
         rows.append((step["status"].replace("_", " "), step["why"]))
     table(rows, "      ")
+
+
+def _denied(denies: list[Json]) -> Iterator[str]:
+    """A line for each principal."""
+    for (who, unless), found in groupby(denies, key=lambda one: (one["who"], one["unless"])):
+        answers = "; ".join(f"{one['asked_by']}: {one['answer']}" if who else one["answer"] for one in found)
+        yield (f"{who}: " if who else "") + answers + (f" (unless {unless})" if unless else "")
 
 
 def _params(call: Json) -> str:

@@ -8,8 +8,9 @@ Source: IAM User Guide, "Policy evaluation logic" and "IAM JSON policy elements:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Literal
 
@@ -55,6 +56,47 @@ def deny_older(cutoff: str, userid: str = "") -> dict[str, Any]:
     older: dict[str, Any] = {"DateLessThan": {"aws:TokenIssueTime": cutoff}}
     one = {"StringEquals": {"aws:userid": userid}} if userid else {}
     return {"Effect": "Deny", "Action": ["*"], "Resource": ["*"], "Condition": {**one, **older}}
+
+
+def older_denied(cutoff: str) -> dict[str, Any]:
+    """The policy of that statement alone."""
+    return {"Version": "2012-10-17", "Statement": [deny_older(cutoff)]}
+
+
+DENY_ALL = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Deny", "Action": ["*"], "Resource": ["*"]}],
+}  # AWSDenyAll
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """A policy document that is to deny, and whom: `who` in words, `carries` the condition keys that its requests have
+    besides the time of issue, `keys` whether it may hold long-term keys, which have none. `unless`: when it does not
+    apply after all, in words."""
+
+    document: Mapping[str, Any]
+    who: str
+    carries: Mapping[str, str] = field(default_factory=dict)
+    keys: bool = False
+    unless: str = ""
+
+
+def foretold(denial: Denial, cutoff: datetime) -> Iterator[tuple[str, str]]:
+    """(credential, what becomes of it) where the document is put in force with that cutoff: `explicitDeny`, `not
+    denied` by it, or `cannot tell` with the reason. What other policies say is not known here."""
+    second = timedelta(seconds=1)
+    issued: dict[str, Mapping[str, ContextValue]] = {
+        "a session from before": {"aws:TokenIssueTime": cutoff - second},
+        "a session from after": {"aws:TokenIssueTime": cutoff + second},
+    }
+    for credential, time in (issued | ({"a long-term key": {}} if denial.keys else {})).items():
+        try:
+            said = evaluate([denial.document], "any:Action", "arn:any", {**denial.carries, **time})
+        except UnknownPolicy as error:
+            yield credential, f"cannot tell: {error}"
+        else:
+            yield credential, said if said == "explicitDeny" else "not denied"
 
 
 def cutoff_of(document: Mapping[str, Any] | None) -> datetime | None:

@@ -78,6 +78,21 @@ def test_targets_grades_and_marks(change: dict[str, Any]) -> None:
     assert [call["target"] for call in step(change, "snapshot")["calls"]] == ["ec2-instance:i-0a91bb0c77de41f02"]
 
 
+def test_what_a_policy_would_deny_is_told_by_the_evaluator(
+    change: dict[str, Any], firedoor: Firedoor, folder: Path, tmp_path: Path
+) -> None:
+    def answers(name: str) -> list[tuple[str, str]]:
+        return [(one["asked_by"], one["answer"]) for one in step(change, name)["calls"][0]["denies"]]
+
+    before, after = "a session from before", "a session from after"
+    assert answers("revoke_sessions") == [(before, "explicitDeny"), (after, "not denied")]
+    assert answers("quarantine_role") == [(before, "explicitDeny"), (after, "explicitDeny")]
+    assert answers("shadow") == []
+    alert = written(tmp_path)
+    text = firedoor("plan", "unintended-production-change", "--alert", alert, "--config", folder).out
+    assert "a session from before: explicitDeny; a session from after: not denied" in text
+
+
 def test_approvals_name_who_can_give_them_and_never_the_initiator(change: dict[str, Any]) -> None:
     approval = step(change, "quarantine_role")["approval"]
     assert approval["each"] == {"security_team": 1, "infra_owner": 1}

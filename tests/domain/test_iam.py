@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bot.domain.iam import UnknownPolicy, evaluate, may_assume
+from bot.domain.iam import Denial, UnknownPolicy, evaluate, foretold, may_assume
 
 CUTOFF = datetime(2026, 1, 10, 12, tzinfo=UTC)
 ALLOW_ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
@@ -32,6 +32,15 @@ def policy(effect: str = "Allow", **elements: Any) -> dict[str, Any]:
 def decided(condition: dict[str, Any], **context: Any) -> bool:
     keys = {name.replace("_", ":", 1): value for name, value in context.items()}
     return evaluate([policy(Condition=condition)], "s3:GetObject", "*", keys) == "allowed"
+
+
+def test_what_a_denial_would_do_and_what_nobody_can_tell():
+    assert [answer for _, answer in foretold(Denial(REVOKE_OLDER, "role x"), CUTOFF)] == ["explicitDeny", "not denied"]
+    key = ("a long-term key", "not denied")
+    assert [*foretold(Denial(REVOKE_OLDER, "user x", keys=True), CUTOFF)][2] == key
+    odd = policy("Deny", Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}})
+    for _, answer in foretold(Denial(odd, "role x", keys=True), CUTOFF):
+        assert answer == "cannot tell: condition operator 'IpAddress' is not known here"
 
 
 def test_without_a_statement_that_applies_the_denial_is_implicit():
