@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from bot.commands.command import Command, Exit, Usage, with_config, with_json
-from bot.commands.investigate import with_evidence
+from bot.commands.investigate import SHORT, with_evidence
 from bot.commands.server import tell, with_server
-from bot.commands.terminal import as_json, block, moment, say, table
-from bot.domain.evidence import Kept, custody, manifests, snapshots
+from bot.commands.terminal import as_json, block, heading, moment, say, table
+from bot.domain.evidence import Handled, Kept, custody, lacking, manifests, snapshots
 from bot.domain.record import Entry
+from bot.domain.wording import counted
 from bot.errors import Refused, Rejected, SystemFailure
 from bot.files import write_whole
 from bot.ports import Evidence
@@ -46,10 +48,13 @@ def items(entries: tuple[Entry, ...], store: Evidence) -> Iterator[Item]:
 
 def of_manifest(store: Evidence, kept: Kept) -> Iterator[Item]:
     data = read(store, kept.address, kept.sha256)
-    yield Item(f"manifest of {kept.step}", "manifest", kept.sha256, kept.address, len(data), asdict(kept))
-    for one in json.loads(data).get("items", ()):
+    manifest = json.loads(data)
+    missing = [said for _, said in lacking(manifest)]
+    says = {**asdict(kept), "missing": missing}
+    yield Item(f"manifest of {kept.step}", "manifest", kept.sha256, kept.address, len(data), says)
+    for one in manifest.get("items", ()):
         kind = str(one.get("kind", "item"))
-        name = str(one.get("source") or one.get("pod") or kind)
+        name = str(one.get("source") or kind)
         yield Item(name, kind, str(one["sha256"]), str(one["address"]), int(one.get("size", 0)), one)
 
 
@@ -67,26 +72,57 @@ def _list(asked: Namespace) -> int:
     with with_evidence(asked) as (kept, store):
         entries = kept.entries(asked.incident)
         found, links = list(items(entries, store)), custody(entries)
+    made = [one for one in found if one.kind == "manifest"]
     if asked.json:
-        said = [{**asdict(one), "entry": asdict(one.entry)} for one in links]
-        as_json({"items": [dict(one.says) for one in found], "snapshots": snapshots(entries), "custody": said})
+        as_json(
+            {
+                "manifests": [dict(one.says) for one in made],
+                "items": [dict(one.says) for one in found if one.kind != "manifest"],
+                "snapshots": snapshots(entries),
+                "custody": [asdict(one) for one in links],
+            }
+        )
         return Exit.OK
-    if not found:
-        say(f"{asked.incident} has no evidence.")
-    rows = [
-        (one.sha256[:16], one.kind, one.says.get("records", ""), one.size, _redacted(one), one.source) for one in found
-    ]
-    table([("sha256", "kind", "records", "bytes", "redacted", "source"), *rows] if rows else [], "")
-    for one in snapshots(entries):
-        say(f"snapshot by {one['step']}: {one.get('snapshots') or one.get('snapshot')}")
-    say("Chain of custody:")
-    table(
-        [
-            (moment(one.at), one.what, one.who, one.about[:100], f"{one.entry.stream}/{one.entry.version}")
-            for one in links
-        ]
-    )
+    _print_list(asked.incident, entries, made, found)
+    if links:
+        heading("Chain of custody")
+        table([_link(one) for one in links])
     return Exit.OK
+
+
+def _print_list(incident: str, entries: tuple[Entry, ...], made: Sequence[Item], found: Sequence[Item]) -> None:
+    if not made:
+        say(f"{incident} has no evidence yet. What its steps do: firedoor incident show {incident}")
+    else:
+        say(f"{incident}: {counted(len(found) - len(made), 'item')} in {counted(len(made), 'manifest')}")
+    columns = ("sha256", "kind", "records", "bytes", "redacted", "locked until", "source")
+    rows = [
+        (
+            one.sha256[:SHORT],
+            one.kind,
+            one.says.get("records", ""),
+            one.size,
+            _redacted(one) or "",
+            str(one.says.get("locked_until") or "")[:10],
+            one.source,
+        )
+        for one in found
+    ]
+    table([columns, *rows] if rows else [])
+    if missing := [said for one in made for said in one.says["missing"]]:
+        heading("Not collected: nobody knows what it would have shown")
+        table([(said,) for said in missing])
+    if taken := snapshots(entries):
+        heading("Snapshots, which stay where they are")
+        table([(one["taken_at"], one["step"], one.get("snapshots") or one.get("snapshot")) for one in taken])
+
+
+def _link(one: Handled) -> tuple[object, ...]:
+    about = _DIGEST.sub(lambda digest: digest[0][:SHORT], one.about)
+    return moment(one.at), one.what, one.who, f"{one.entry.stream}/{one.entry.version}", about
+
+
+_DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 def _redacted(item: Item) -> object:
@@ -96,11 +132,16 @@ def _redacted(item: Item) -> object:
 
 def _show(asked: Namespace) -> int:
     with with_evidence(asked) as (kept, store):
-        wanted = [one for one in items(kept.entries(asked.incident), store) if one.sha256.startswith(asked.sha256)]
-        if len({one.sha256 for one in wanted}) != 1:
-            raise Refused("no_item", f"{len(wanted)} items of {asked.incident} begin with {asked.sha256!r}.")
-        data = read(store, wanted[0].address, wanted[0].sha256)
-    tell(asked, f"/v1/incidents/{asked.incident}/evidence", purpose="show", sha256=wanted[0].sha256)
+        begin = asked.sha256.lower()
+        wanted = {one.sha256: one for one in items(kept.entries(asked.incident), store) if one.sha256.startswith(begin)}
+        if len(wanted) != 1:
+            several = (
+                f"{len(wanted)} items of {asked.incident} begin" if wanted else f"No item of {asked.incident} begins"
+            )
+            raise Refused("no_item", f"{several} with {begin!r}. See: firedoor evidence list {asked.incident}")
+        (item,) = wanted.values()
+        data = read(store, item.address, item.sha256)
+    tell(asked, f"/v1/incidents/{asked.incident}/evidence", purpose="show", sha256=item.sha256)
     print(block(json.dumps(json.loads(data), indent=2)))
     return Exit.OK
 
@@ -110,26 +151,25 @@ def _verify(asked: Namespace) -> int:
         return verify_export(asked.export)
     if not asked.incident:
         raise Usage("which incident? firedoor evidence verify INC-7, or --export DIR")
-    wrong = 0
+    seen, problems = 0, 0
     with with_evidence(asked) as (kept, store):
-        entries = kept.entries(asked.incident)
-        for manifest in manifests(entries):
+        made = manifests(kept.entries(asked.incident))
+        for manifest in made:
             try:
                 found = tuple(of_manifest(store, manifest))
             except SystemFailure as failure:
-                say(f"WRONG manifest of {manifest.step}: {failure.why}")
-                wrong += 1
+                say(f"WRONG  {manifest.sha256[:SHORT]}  manifest of {manifest.step}: {failure.why}")
+                problems += 1
                 continue
             for one in found:
                 problem = _problem(store, one)
-                wrong += bool(problem)
-                say(
-                    f"WRONG {one.source}: {problem}"
-                    if problem
-                    else f"{one.sha256[:16]} {one.source}: {_locked(store, one)}"
-                )
-    say(f"{len(manifests(entries))} manifests, {wrong} wrong.")
-    return Exit.FOUND if wrong else Exit.OK
+                seen, problems = seen + 1, problems + bool(problem)
+                word = "WRONG" if problem else "ok   "
+                say(f"{word}  {one.sha256[:SHORT]}  {one.source}: {problem or _locked(store, one)}")
+    if not made:
+        raise Refused("no_evidence", f"{asked.incident} has no evidence yet: there is nothing to verify.")
+    say(f"{asked.incident}: {counted(seen, 'object')} of {counted(len(made), 'manifest')} read, {problems} wrong.")
+    return Exit.FOUND if problems else Exit.OK
 
 
 def _problem(store: Evidence, item: Item) -> str:
@@ -165,7 +205,7 @@ def _export(asked: Namespace) -> int:
             raise Refused("no_evidence", f"{asked.incident} has no evidence.")
         tell(asked, f"/v1/incidents/{asked.incident}/evidence", purpose="export", sha256="")
         count = write_export(folder, asked.incident, kept.entries(asked.incident), store)
-    say(f"{count} items of {asked.incident} in {folder}.")
+    say(f"{counted(count, 'item')} of {asked.incident} in {folder}, manifests among them.")
     say(f"They can be verified anywhere: firedoor evidence verify --export {folder}")
     return Exit.OK
 
@@ -208,8 +248,8 @@ def verify_export(folder: Path) -> int:
     problems += [f"{one}: a manifest lists it, and it was not exported" for one in sorted(inside - sums)]
     for one in problems:
         say(f"WRONG {one}")
-    say(f"{len(listed)} items of {index['incident']}, {len(problems)} wrong.")
-    say("The record has the manifests' digests:")
+    say(f"{counted(len(listed), 'item')} of {index['incident']}, {len(problems)} wrong.")
+    say("Whether these are the ones that were collected, the record says: firedoor ledger prove. It has of manifests")
     for kept in index["manifests"]:
         entry = kept["entry"]
         say(f"  {kept['sha256']} in {entry['stream']}/{entry['version']} ({entry['digest']})")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +18,7 @@ from bot.errors import Refused
 from bot.ports import Evidence
 
 ROWS = 1000
+SHORT = 16  # characters of a digest that a line shows
 BAD = (Verdict.BYPASSED, Verdict.MISAPPLIED)
 
 
@@ -51,7 +52,7 @@ def _timeline(asked: Namespace) -> int:
     if left := len(found.deeds) - len(shown):
         say(f"({left} earlier lines are left out: --limit)")
     table([(f"{one.at:%Y-%m-%d %H:%M:%S.%f}"[:-3] + "Z", one.source, one.text) for one in shown], "")
-    heading("Whose clock a line goes by:")
+    heading("Whose clock a line goes by")
     for source in sorted({one.source for one in shown}):
         say(f"  {source}: {CAVEATS[source]}")
     _missing(found)
@@ -79,19 +80,30 @@ def _print(found: Investigation) -> None:
         say(f"  {one.why}")
         if one.approval:
             say(f"  names approval {one.approval}, plan {one.plan[:12] or 'none'}")
-        say(f"  seen in {one.deed.source}, {one.deed.where}")
+        say(f"  seen in {one.deed.source}: {_where(found.incident, one.deed.where)}")
         for entry in one.shown_by:
             say(f"  shown by {entry.stream}/{entry.version} {entry.digest}")
     _missing(found)
 
 
+def _where(incident: str, where: str) -> str:
+    item, _, number = where.partition("#/")
+    return f"record {number} of item {item[:SHORT]} (firedoor evidence show {incident} {item[:SHORT]})"
+
+
 def _missing(found: Investigation) -> None:
     if not found.manifests:
-        heading("No evidence was collected: only the record speaks.")
+        heading(f"{found.incident} has no evidence: only the record speaks.")
     if found.missing:
-        heading("Not there to be read:")
+        heading("Not there to be read: nobody knows what it would have shown")
         for one in found.missing:
             say(f"  {one}")
+
+
+def _lines(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise ArgumentTypeError(f"{text!r} is no number of lines: 1 is the least")
+    return int(text)
 
 
 def _incident(parser: ArgumentParser) -> None:
@@ -106,7 +118,7 @@ def _approvals_arguments(parser: ArgumentParser) -> None:
 
 def _timeline_arguments(parser: ArgumentParser) -> None:
     _incident(parser)
-    parser.add_argument("--limit", type=int, default=ROWS, metavar="N", help=f"the latest N lines (default: {ROWS})")
+    parser.add_argument("--limit", type=_lines, default=ROWS, metavar="N", help=f"the latest N lines (default: {ROWS})")
     with_config(parser)
     with_json(parser)
 

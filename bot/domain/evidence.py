@@ -11,6 +11,7 @@ from bot.domain.events import ActionSettled, ApprovalsAudited, DocumentDrafted, 
 from bot.domain.investigation import EntryRef
 from bot.domain.outcome import Done
 from bot.domain.record import Entry
+from bot.domain.wording import counted
 
 SNAPSHOTS = ("snapshots", "snapshot")  # keys of what an action read back
 MACHINE = "firedoor"
@@ -60,6 +61,16 @@ def snapshots(entries: Sequence[Entry]) -> tuple[dict[str, Any], ...]:
     )
 
 
+def lacking(manifest: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """(kind, sentence) of each source that a manifest says was not read, or not all of it."""
+    found = []
+    for one in manifest.get("missing") or ():
+        said = one if isinstance(one, Mapping) else {"source": str(one)}
+        words = (str(said.get("source", "")), str(said.get("why", "")))
+        found.append((str(said.get("kind", "")), ": ".join(filter(None, words))))
+    return tuple(found)
+
+
 def custody(entries: Sequence[Entry]) -> tuple[Handled, ...]:
     """Who, or what, collected it, took it, judged it, read it and carried it out."""
     return tuple(link for entry in entries for link in _links(entry))
@@ -72,7 +83,7 @@ def ref(entry: Entry) -> EntryRef:
 def _links(entry: Entry) -> Iterator[Handled]:
     match entry.event:
         case ActionSettled(step=step, decision=key, outcome=Done(evidence=read)) if read.get("manifest_sha256"):
-            about = f"{read.get('items', 0)} items by {step} ({key}), manifest {read['manifest_sha256']}"
+            about = f"{counted(read.get('items', 0), 'item')} by {step} ({key}), manifest {read['manifest_sha256']}"
             yield Handled(entry.at, "collected", MACHINE, about, ref(entry))
         case ActionSettled(step=step, decision=key, outcome=Done(evidence=read)) if any(map(read.get, SNAPSHOTS)):
             taken = next(read[name] for name in SNAPSHOTS if read.get(name))

@@ -54,7 +54,7 @@ def _value(value: Any) -> str:
         case list() | tuple():
             more = f" and {len(value) - 5} more" if len(value) > 5 else ""
             return ", ".join(map(_value, value[:5])) + more if value else "none"
-    return str(value)
+    return str(value) or "none"
 
 
 def reason_text(reason: str) -> str:
@@ -115,6 +115,11 @@ def audit_text(audited: ApprovalsAudited) -> str:
 
 def counts_text(counts: Mapping[Any, int]) -> str:
     return ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "no privileged action was seen"
+
+
+def counted(count: int, word: str) -> str:
+    """`1 item`, `3 items`."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def times(count: int) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from bot.domain.approval import fingerprint
 from bot.domain.deeds import CAVEATS, RECORD, SOURCES, Deed, merged, moment, read_deeds
 from bot.domain.events import ApprovalsAudited, TextRef
-from bot.domain.evidence import Kept, manifests
+from bot.domain.evidence import Kept, lacking, manifests
 from bot.domain.incident import Incident
 from bot.domain.investigation import (
     Finding,
@@ -78,7 +78,7 @@ class Investigation:
             "caveats": dict(CAVEATS),
             "timeline": [
                 {"at": one.at.isoformat(), "source": one.source, "text": one.text, "where": one.where}
-                for one in self.deeds[-rows:]
+                for one in self.deeds[len(self.deeds) - min(rows, len(self.deeds)) :]
             ],
             "left_out": max(0, len(self.deeds) - rows) + max(0, len(self.findings) - ROWS),
         }
@@ -121,10 +121,9 @@ class _Reading:
         self._logs = self._lost = 0
         window = found.get("window")
         since = moment(window.get("from")) if isinstance(window, Mapping) else None
-        for one in found.get("missing") or ():
-            said = one if isinstance(one, Mapping) else {"source": str(one)}
-            self._lost += said.get("kind") == "agent_activity"
-            self.missing.append(": ".join(filter(None, (str(said.get("source", "")), str(said.get("why", ""))))))
+        for kind, said in lacking(found):
+            self._lost += kind == "agent_activity"
+            self.missing.append(said)
         for item in found.get("items") or ():
             if isinstance(item, Mapping) and item.get("kind") in SOURCES:
                 yield from self._item(item, since)

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from bot import wiring
+from bot.adapters.gateway import HttpGateway
 from bot.commands import main
 from bot.serving import serving
 from bot.web.server import Server
@@ -130,3 +131,6 @@ def desk(live: Path, firedoor: Firedoor) -> Iterator[Desk]:
         server = Server(up.enter_context(serving(bot)))
         up.callback(server.stop)
         yield Desk(live, server.start(), firedoor, bot, up)
+    for gateway in bot.engine.world.ports.gateways.values():
+        assert isinstance(gateway, HttpGateway)
+        gateway.close()  # a process that ends has its sockets closed; this one goes on
