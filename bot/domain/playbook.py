@@ -134,15 +134,23 @@ class Step:
     line: int = 0  # where it stands in its file, for messages
 
 
+# Of a kind so many may always be cut: in a small fleet a share says nothing, and an agent is cut with who acts for it.
+FEW = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """On by default. `runs` per playbook and agent within `per`; `targets` per incident; percent of enrolled targets of
-    a kind (never below one)."""
+    a kind (never below FEW)."""
 
     runs: int = 5
     per: timedelta = timedelta(hours=1)
     targets: int = 10
     targets_percent: int = 20
+
+    def of_a_kind(self, enrolled: int) -> int:
+        """How many of so many enrolled ones may be cut."""
+        return max(FEW, enrolled * self.targets_percent // 100)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,7 @@ def _limits(asked: AskPermit, incident: Incident, responder: Responder) -> str:
         return f"{len(targets)} targets; the limit of {playbook.id} is {limits.targets}"
     for kind, count in Counter(target.partition(":")[0] for target in targets).items():
         enrolled = responder.world.ports.directory.count(kind)
-        allowed = max(1, enrolled * limits.targets_percent // 100)
-        if enrolled and count > allowed:
+        if enrolled and count > limits.of_a_kind(enrolled):
             return f"{count} of {enrolled} {kind} targets; the limit of {playbook.id} is {limits.targets_percent} %"
     if not begun:
         responder.tx.add_run(key, asked.incident, responder.now)

@@ -11,11 +11,11 @@ import pytest
 from bot.config import Config
 from bot.domain.agent import Agent, Mode
 from bot.domain.containment import Containment
-from bot.domain.events import Phase, Surveyed
+from bot.domain.events import Deferred, Phase, Surveyed
 from bot.domain.reach import Alive, radius
 from bot.errors import Unavailable
 from bot.sandbox.agents import Rogue
-from tests.engine.desk import Desk, desk_at, example, limited
+from tests.engine.desk import EXPOSURE, PRODUCTION, Desk, desk_at, example, limited
 
 DEPLOY = "arn:aws:iam::123456789012:role/deploy"
 OTHER = "arn:aws:iam::123456789012:role/other"
@@ -79,6 +79,19 @@ def test_the_child_is_cut_with_its_parent_and_a_third_agent_stays(desk: Desk) ->
     assert desk.alive("agent-9") == third
     held = [stream for stream in desk.streams() if "agent-9" in stream or "e-9" in stream]
     assert held == []
+
+
+@pytest.mark.parametrize("type", [PRODUCTION, EXPOSURE])
+def test_within_the_shipped_limits_an_agent_is_cut_with_who_acts_for_it_and_nobody_overrides(
+    tmp_path: Path, type: str
+) -> None:
+    shipped = example()
+    agents = {**shipped.agents.agents, "agent-7": replace(shipped.agents.agents["agent-7"], delegates=("agent-9",))}
+    config = replace(shipped, agents=replace(shipped.agents, agents=agents))
+    with desk_at(tmp_path, config=config) as desk:
+        desk.receive(type=type)
+        assert (desk.alive("agent-7"), desk.alive("agent-9")) == ([], [])
+        assert desk.events(Deferred) == []
 
 
 def test_a_child_that_two_incidents_hold_is_let_go_by_the_last(desk: Desk) -> None:
