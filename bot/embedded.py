@@ -5,6 +5,7 @@ with a page, and a SIEM that sends the drills' alerts. The bot in it is the one 
 from __future__ import annotations
 
 import fcntl
+import json
 import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyotp
+import yaml
 
 from bot import wiring
 from bot.adapters.clock import SystemClock
@@ -42,9 +44,11 @@ HOST = "127.0.0.1"
 REAL = ("xoxb-", "xoxp-", "xoxe", "xapp-")  # how a token of a real workspace begins
 SNAPSHOT_SECONDS = 5  # of the simulated AWS: a person waits for it
 BOT_TOKEN, APP_TOKEN = SecretRef("sandbox", "slack-bot-token"), SecretRef("sandbox", "slack-app-token")
-KEYS = Keys(*(SecretRef("file", f"keys/{name}") for name in ("record.pem", "artefacts.key", "salt.key", "ledger.pem")))
+KEY_FILES = {"record": "record.pem", "artefacts": "artefacts.key", "salt": "salt.key", "ledger": "ledger.pem"}
+KEYS = Keys(**{key: SecretRef("file", f"keys/{name}") for key, name in KEY_FILES.items()})
 WORDS = [(verb.name, verb.means) for verb in VERBS.values()]  # of /inc, as the page suggests them
 LEDGER, ANCHORS = "ledger", "ledger-anchors"
+TERMINAL = "config"  # below the sandbox's data: FIREDOOR_CONFIG of whoever uses the command line beside the page
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ def sandbox(
             invented=invented,
             threads=True,
         )
+        _terminal(folder.resolve(), data.resolve(), port)
         yield Sandbox(bot, server, f"{server.url}/#{server.control_secret}", port)
 
 
@@ -165,6 +170,27 @@ def _estate(config: Config, clock: SystemClock) -> Estate:
             for instance in aws.instances:
                 estate.aws[aws.connection].ec2.add_instance(id=instance)
     return estate
+
+
+def _terminal(folder: Path, data: Path, port: int) -> None:
+    """Writes `config` below `data`: the operator's files, linked, and a firedoor.yaml that says where this sandbox
+    keeps its record, its keys and its ledger, so that every command finds them."""
+    terminal = data / TERMINAL
+    terminal.mkdir(exist_ok=True)
+    for path in (path for path in folder.iterdir() if path.suffix == ".yaml" or path.is_dir()):
+        if path.name not in ("firedoor.yaml", "keys") and path.resolve() != data:
+            link = terminal / path.name
+            link.unlink(missing_ok=True)
+            link.symlink_to(path)
+    settings = yaml.safe_load((folder / "firedoor.yaml").read_text()) | {
+        "mode": "sandbox",
+        "store": {"url": f"sqlite:///{data / 'record.db'}"},
+        "listen": {"host": HOST, "port": port},
+        "public_url": f"http://{HOST}:{port}",
+        "keys": {key: f"file:{data / 'keys' / name}" for key, name in KEY_FILES.items()},
+        "ledger": {"path": str(data / LEDGER), "anchors": {"path": str(data / ANCHORS)}},
+    }
+    (terminal / "firedoor.yaml").write_text(json.dumps(settings, indent=2))  # JSON is YAML
 
 
 # The workspace ---------------------------------------------------------------------------------------------------

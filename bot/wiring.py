@@ -275,7 +275,7 @@ def _bot(
         voice=SlackVoice(config.people),
         redactor=redactor,
         replica=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
-        templates=_templates(folder),
+        templates=templates(folder),
         channel=config.settings.slack.channel if config.settings.slack else "",
         rooms=config.settings.slack is not None and config.settings.slack.channels == "per_incident",
         replay=partial(replay, config, folder, rehearsal),
@@ -286,7 +286,7 @@ def _bot(
     return Bot(config, folder, store, engine, links, InstanceKeys(agents_key), redactor, secret)
 
 
-def _templates(folder: Path) -> Path:
+def templates(folder: Path) -> Path:
     """The operator's own where there are any, else the shipped ones."""
     own = folder / "templates"
     return own if own.is_dir() else TEMPLATES

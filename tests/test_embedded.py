@@ -10,8 +10,9 @@ import pytest
 
 from bot import wiring
 from bot.adapters.clock import SystemClock
+from bot.commands import main
 from bot.config import EXAMPLE, Config, SecretRef, load
-from bot.embedded import KEYS, sandbox
+from bot.embedded import KEYS, TERMINAL, sandbox
 from bot.errors import ConfigError
 from bot.sandbox.agents import SimGateway
 from bot.sandbox.aws import SimIam
@@ -80,3 +81,15 @@ def test_one_sandbox_to_a_folder(config: Config, tmp_path: Path) -> None:
             pytest.fail("it started")
         with sandbox(config, EXAMPLE, tmp_path / "other", environ={}) as second:
             second.bot.store.close()
+
+
+def test_the_command_line_reads_its_record_from_the_folder_that_it_writes(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):  # started twice: what is there is written anew
+        with sandbox(config, EXAMPLE, tmp_path, keep=True, environ={}) as embedded, closing(embedded.bot.store):
+            folder = str(tmp_path / TERMINAL)
+            assert main(["incident", "list", "--config", folder]) == 0
+            assert main(["incident", "verify", "--config", folder]) == 0
+            assert load(tmp_path / TERMINAL).settings.port == embedded.port
+    assert capsys.readouterr().out.count("There is no incident.\n0 streams, 0 broken.\n") == 2

@@ -10,6 +10,7 @@ from typing import Any
 from bot.commands.command import Command, Exit, with_config, with_json
 from bot.commands.records import Records, records
 from bot.commands.terminal import as_json, block, heading, moment, plain, say, table
+from bot.documents import CONTAINMENT, render
 from bot.domain.approval import missing
 from bot.domain.decisions import Page
 from bot.domain.events import AlertReceived, AlertsCounted, Opened, PageFailed, PageSent, Verb
@@ -69,7 +70,11 @@ def answer_why(asked: Namespace) -> int:
 
 def document(asked: Namespace) -> int:
     with records(asked.config) as kept:
-        incident = kept.incident(asked.incident, kept.entries(asked.incident))
+        entries = kept.entries(asked.incident)
+        incident = kept.incident(asked.incident, entries)
+        if asked.kind == CONTAINMENT:  # not drafted once: it says what stands now
+            print(block(render(CONTAINMENT, incident, entries, kept.text, kept.templates).markdown))
+            return Exit.OK
         ref = incident.documents.get(asked.kind)
         if ref is None:
             there = listed([*incident.documents]) or "none yet"
@@ -406,8 +411,8 @@ COMMANDS = (
     ),
     Command(
         "incident document",
-        "print a drafted document",
-        "Prints the postmortem, the first customer notice or the internal brief as it was drafted (Markdown).",
+        "print a drafted document, or how containment stands",
+        "Prints the postmortem, the containment report, the first customer notice or the internal brief (Markdown).",
         "firedoor incident document INC-7 postmortem > postmortem.md",
         document,
         _document_arguments,

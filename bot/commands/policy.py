@@ -114,8 +114,11 @@ def kubernetes_roles(config: Config) -> dict[str, list[dict[str, Any]]]:
     for call in _calls(config):
         for connection in _named(call) or usual:
             wanted[connection] |= set(_permissions(call, "kubernetes"))
+    enrolling = {agent.kubernetes.connection for agent in agents if agent.kubernetes and agent.kubernetes.enrol}
     return {
-        connection: rbac.roles(needed, agents, connection) for connection, needed in sorted(wanted.items()) if needed
+        connection: rbac.roles(wanted[connection], agents, connection)
+        for connection in sorted({*wanted, *enrolling})
+        if wanted[connection] or connection in enrolling
     }
 
 
@@ -222,11 +225,11 @@ def _arguments(parser: ArgumentParser) -> None:
 COMMANDS = (
     Command(
         "actions policy",
-        "print the AWS, Vault and Kubernetes policies that the playbooks in use need",
-        "Prints the IAM policy of each AWS connection, the Vault policy of each Vault connection, and for each "
-        "Kubernetes connection a Role in every namespace that agents live in: the least that "
-        "the actions of all playbooks need, on the resources that agents.yaml names. What reads alerts (SQS), what "
-        "assumes the bot's role and what `firedoor doctor` asks Vault is no action, and comes on top.",
+        "print the AWS, Vault, Kubernetes and GitHub rights that the playbooks in use need",
+        "Prints what the bot must be allowed, and no more: the IAM policy of each AWS connection, the Vault policy of\n"
+        "each Vault connection, a Role for each namespace of a Kubernetes connection, a GitHub app's rights; what\n"
+        "the actions of all playbooks need, on the resources that agents.yaml names. What reads alerts (SQS), assumes\n"
+        "the bot's role or answers `firedoor doctor` in Vault is no action, and comes on top.",
         "firedoor actions policy",
         show_policy,
         _arguments,

@@ -27,6 +27,7 @@ class Records:
     store: Store
     rulebook: Rulebook
     tx: Transaction
+    templates: Path
 
     def entries(self, id: str) -> tuple[Entry, ...]:
         """Verified. Raises Refused where there is no such incident, RecordBroken."""
@@ -63,6 +64,6 @@ def records(folder: Path) -> Iterator[Records]:
     store = wiring.open_store(config, folder, keys, SystemClock(), read_only=True)
     try:
         with store.reading() as tx:
-            yield Records(config, store, Rulebook(config, folder), tx)
+            yield Records(config, store, Rulebook(config, folder), tx, wiring.templates(folder))
     finally:
         store.close()

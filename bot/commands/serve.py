@@ -59,7 +59,7 @@ def _live(asked: Namespace) -> int:
 
 
 def _sandbox(asked: Namespace) -> int:
-    from bot.embedded import HOST, sandbox  # here: as above
+    from bot.embedded import HOST, TERMINAL, sandbox  # here: as above
     from bot.serving import serving
     from bot.web import server
 
@@ -71,6 +71,8 @@ def _sandbox(asked: Namespace) -> int:
             _ready(url, config)
             say("SANDBOX, not Slack: simulated systems and people. Open this in a browser on this machine:")
             say(embedded.page)
+            say("In another terminal, with the codes of the page's Authenticator:")
+            say(f"export FIREDOOR_CONFIG={(asked.data / TERMINAL).resolve()}")
 
         with serving(embedded.bot) as app:
             server.serve(app, HOST, embedded.port, ready, embedded.bot.engine.switchboard.close)
@@ -106,7 +108,8 @@ COMMANDS = (
         "Runs the bot: alerts over HTTP and SQS, people over Slack, links and the command line. /healthz, /readyz and\n"
         "/metrics say how it is. SIGTERM or SIGINT end it: what is under way is finished or handed to its peers.\n"
         "With --sandbox nothing outside this machine is touched: the simulated estate of the drills, and a workspace\n"
-        "in the browser in place of Slack. It refuses to start beside the token of a real workspace.",
+        "in the browser in place of Slack. DATA/config is a configuration folder for the other commands, with the\n"
+        "codes that the page shows. It refuses to start beside the token of a real workspace.",
         "firedoor serve --config /etc/firedoor",
         serve,
         _arguments,

@@ -28,6 +28,7 @@ from bot.domain.wording import audit_text, clock, span
 from bot.errors import ConfigError
 
 ERASED = "erased"
+CONTAINMENT = "containment"  # what was cut, how sure that is, what is alive: rendered when it is asked for
 APPENDIX = 200  # rows of what the logs say
 PUBLIC = ("customer-", "status-")  # kinds that leave the house: their templates see no identifier at all
 _SUFFIX = ".md.j2"

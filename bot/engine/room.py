@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any, cast
 
-from bot.documents import render
+from bot.documents import CONTAINMENT, render
 from bot.documents.picture import timeline_svg
 from bot.documents.report import report_html, scores
 from bot.domain.decisions import AskApproval, Invite, OpenChannel, Post
@@ -178,12 +178,12 @@ class Room:
         return tuple(cast("dict[str, Any]", self._world.redactor.json(dict(block))) for block in blocks)
 
 
-def attachments(
-    world: World, incident: Incident, entries: tuple[Entry, ...], read: ReadText
-) -> tuple[ChatFile, ChatFile]:
-    """The timeline as a picture, and the report with the papers that were drafted. Without secrets."""
+def attachments(world: World, incident: Incident, entries: tuple[Entry, ...], read: ReadText) -> tuple[ChatFile, ...]:
+    """The timeline as a picture, the report with the papers that were drafted, and how containment stands. Without
+    secrets."""
     picture = timeline_svg(incident, entries)
     papers = [render(kind, incident, entries, read, world.templates) for kind in sorted(incident.documents)]
+    containment = render(CONTAINMENT, incident, entries, read, world.templates).markdown
     report = report_html(incident, entries, papers, scores(measures(incident, entries)), "", picture, read)
 
     def clean(text: str) -> bytes:
@@ -192,6 +192,9 @@ def attachments(
     return (
         ChatFile(f"{incident.id}-timeline.svg", f"{incident.id}: what happened when", clean(picture)),
         ChatFile(f"{incident.id}-report.html", f"{incident.id}: report", clean(report)),
+        ChatFile(
+            f"{incident.id}-containment.md", f"{incident.id}: what was cut, and how sure that is", clean(containment)
+        ),
     )
 
 

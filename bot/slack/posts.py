@@ -80,7 +80,7 @@ def sentence(incident: Incident, purpose: str, crowd: Crowd) -> str:
         case "roles":
             return f"Who does what in {plain(incident.id, 40)}? Take a role; what it asks of you is told to you alone."
         case "files":
-            return f"{title(incident)}: what happened when, as a picture, and the report."
+            return f"{title(incident)}: what happened when, as a picture, the report, and what was cut."
         case "channel_failed":
             return _channel_failed(incident)
         case "announcement":

@@ -107,6 +107,10 @@ def test_the_record_is_read_while_the_server_runs_and_verified(desk: Desk) -> No
     assert "entries verified and folded" in replayed.out
     missing = desk.reads("incident", "document", incident, "postmortem")
     assert (missing.code, missing.err) == (4, "firedoor: INC-1 has no document 'postmortem'. Drafted: none yet.\n")
+    stands = desk.reads("incident", "document", incident, "containment")
+    assert stands.code == 0, stands.err
+    assert stands.out.startswith("# Containment of INC-1: ")
+    assert "## What is alive" in stands.out
 
 
 def test_who_speaks_is_proved(desk: Desk) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bot.config import EXAMPLE
 from tests.cli.conftest import Firedoor, edit
 
 
@@ -69,7 +70,7 @@ def _use(url: str, secret: str) -> None:
     with httpx.Client(base_url=url, headers={"authorization": f"Bearer {secret}"}, trust_env=False) as workspace:
         assert "text/html" in workspace.get("/").headers["content-type"]
         shelf = workspace.post("/sandbox/extras/alerts", json={}).json()["alerts"]
-        assert {alert["name"] for alert in shelf} == {"dropped-table", "fights-back", "leaked-key", "unknown-alert"}
+        assert {alert["name"] for alert in shelf} == {path.stem for path in (EXAMPLE / "drills").glob("*.yaml")}
         told = []
         for name in ("dropped-table", "dropped-table", "unknown-alert", "leaked-key"):
             sent = workspace.post("/sandbox/extras/alert", json={"name": name}).json()

@@ -285,7 +285,8 @@ def test_picture_and_report_are_uploaded_once_it_is_resolved(desk: Desk) -> None
     desk.receive()
     desk.resolve()
     ((_, files),) = chat(desk).uploads
-    assert [file.name for file in files] == ["INC-1-timeline.svg", "INC-1-report.html"]
+    assert [file.name for file in files] == ["INC-1-timeline.svg", "INC-1-report.html", "INC-1-containment.md"]
+    assert files[2].data.startswith(b"# Containment of INC-1: contained")
     assert files[0].data.startswith(b"<svg")
     asked = attachments(desk.engine.world, desk.incident(), desk.entries(), lambda _: None)
     assert [file.name for file in asked] == [file.name for file in files]
