@@ -150,7 +150,14 @@ class HvacVault:
             with self._asking(f"to read {group}", _needs("identity/group/id/*", "read")):
                 answer = self._client.read(group)
                 names += (answer or {}).get("data", {}).get("policies") or ()
-        return {name: self._policy(name) for name in sorted(set(names))}
+        return {name: self.read_policy(name) or "" for name in sorted(set(names))}  # '': it was deleted
+
+    def read_policy(self, name: str) -> str | None:
+        with self._asking(f"to read policy {name}", _needs("sys/policies/acl/*", "read")):
+            try:
+                return str(self._client.sys.read_acl_policy(name)["data"]["policy"])
+            except vault.InvalidPath:
+                return None
 
     def audit_hash(self, device: str, text: str) -> str:
         with self._asking(f"to hash for the audit log {device}", _needs(f"sys/audit-hash/{device}", "update")):
@@ -235,14 +242,6 @@ class HvacVault:
             return tuple(listing(*args)["data"]["keys"])
         except vault.InvalidPath:
             return ()
-
-    def _policy(self, name: str) -> str:
-        """'' where it was deleted while an entity still names it."""
-        with self._asking(f"to read policy {name}", _needs("sys/policies/acl/*", "read")):
-            try:
-                return str(self._client.sys.read_acl_policy(name)["data"]["policy"])
-            except vault.InvalidPath:
-                return ""
 
     def _refuse_not_now(self, answer: requests.Response, **_: object) -> None:
         """Raises Unavailable while the headers are still at hand: hvac's exceptions drop Retry-After."""

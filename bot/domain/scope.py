@@ -1,8 +1,8 @@
 """Whether a policy allows less than another: proved, or not believed.
 
 IAM: each pair of action and resource that the new policy allows must lie within one statement of the old, under at
-least its conditions, and every denial of the old must stand in the new. Vault: the new names are some of the old. What
-cannot be compared (NotAction, NotResource, variables) cannot be told, and is no less.
+least its conditions, and every denial of the old must stand in the new. What cannot be compared (NotAction,
+NotResource, variables) cannot be told, and is no less. Vault's policies are compared in `acl`.
 """
 
 from __future__ import annotations
@@ -41,16 +41,6 @@ def compare(old: Sequence[Document], new: Document) -> Verdict:
         return Verdict("narrower", "", diff)
     except Unclear as error:
         return Verdict("unclear", str(error), ())
-
-
-def compare_names(old: Sequence[str], new: Sequence[str]) -> Verdict:
-    """Of Vault policies by name."""
-    diff = (*(f"- {name}" for name in sorted({*old} - {*new})), *(f"+ {name}" for name in new))
-    if added := sorted({*new} - {*old}):
-        return Verdict("wider", f"{', '.join(added)} is not among those it has", diff)
-    if {*old} == {*new}:
-        return Verdict("same", "it has exactly these policies", diff)
-    return Verdict("narrower", "", diff)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,9 @@ class Vault(Protocol):
         """The ACL policies of the entity and of its groups, as their text by name; None where it is gone. Those that
         only a token carries (by its auth role) are not among them."""
 
+    def read_policy(self, name: str) -> str | None:
+        """An ACL policy's text; None where Vault has none of that name."""
+
     def audit_hash(self, device: str, text: str) -> str:
         """How the audit device of that path (`file`) writes this text: `hmac-sha256:...`."""
 

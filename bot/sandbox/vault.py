@@ -89,6 +89,10 @@ class SimVault:
             names = self.policies_of.get(entity_id, ())
             return {name: self.policies.get(name, "") for name in names} if entity_id in self._entities else None
 
+    def read_policy(self, name: str) -> str | None:
+        with self._call("read_policy"):
+            return self.policies.get(name)
+
     def audit_hash(self, device: str, text: str) -> str:
         with self._call("audit_hash"):
             key = f"{self._system}/{device.strip('/')}".encode()

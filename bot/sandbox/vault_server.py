@@ -233,9 +233,10 @@ def _read_entity(sim: SimVault, path: tuple[str, ...], _: Mapping[str, Any]) -> 
 
 
 def _read_policy(sim: SimVault, path: tuple[str, ...], _: Mapping[str, Any]) -> Answer:
-    if path[0] not in sim.policies:
+    text = sim.read_policy(path[0])
+    if text is None:
         return NOT_FOUND
-    return 200, {"data": {"name": path[0], "policy": sim.policies[path[0]]}}
+    return 200, {"data": {"name": path[0], "policy": text}}
 
 
 def _audit_hash(sim: SimVault, path: tuple[str, ...], body: Mapping[str, Any]) -> Answer:

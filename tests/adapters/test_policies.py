@@ -71,6 +71,8 @@ def test_an_entity_says_its_policies_as_their_text(known: Known):
     known.sim.policies_of["e-7"] = ("deploy", "deleted-since")
     assert known.vault.entity_policies("e-7") == {"deploy": known.sim.policies["deploy"], "deleted-since": ""}
     assert known.vault.entity_policies("nobody") is None
+    assert known.vault.read_policy("deploy") == known.sim.policies["deploy"]
+    assert known.vault.read_policy("deleted-since") is None
 
 
 def test_an_accessor_is_hashed_as_the_log_writes_it(known: Known):

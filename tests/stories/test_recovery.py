@@ -171,6 +171,8 @@ def test_a_vault_role_gets_fewer_policies(desk: Desk) -> None:
     recovering(desk)
     path = f"auth/approle/role/{desk.agent().vault.approles[0]}"
     desk.vault.write_role(path, {"token_policies": ["read", "write"]})
+    for name in ("read", "write"):
+        desk.vault.policies[name] = f'path "secret/{name}/*" {{ capabilities = ["read"] }}'
     desk.say(verbs.reissue("INC-1", "vault.reissue_role", {"path": path, "policies": ["read"]}, COMMANDER, "cli"))
     desk.forward(seconds=1)
     approve(desk, last(desk))
