@@ -44,6 +44,7 @@ def _action(node: Node, problems: Problems) -> PolicyAction:
             requires_manual_approval=section.flag("requires_manual_approval"),
             approvers=section.texts("approvers"),
             valid_for=section.duration("valid_for", timedelta(hours=2)),
+            covers=section.integer("covers", 1, least=1, most=100),
             seen_as=section.texts("seen_as"),
         )
         if "requires_manual_approval" not in section:
@@ -52,6 +53,8 @@ def _action(node: Node, problems: Problems) -> PolicyAction:
             section.report("approvers", f"{found.id!r} requires an approval, and names no 'approvers'.")
         if found.approvers and not found.requires_manual_approval:
             section.report("approvers", f"{found.id!r} names approvers, and requires no approval.")
+        if "covers" in section and not found.requires_manual_approval:
+            section.report("covers", f"{found.id!r} says how much an approval 'covers', and requires none.")
         if not found.valid_for:
             section.report("valid_for", f"an approval of {found.id!r} would run out as it is given.")
         for each in section.elements("seen_as"):

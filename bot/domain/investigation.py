@@ -2,7 +2,7 @@
 
     valid ........ the right persons had approved this very plan, in time, and none of them their own request
     bypassed ..... when it was done, nobody had approved it
-    misapplied ... there was an approval, but not for this: another plan, the wrong persons, run out, their own request
+    misapplied ... there was an approval, but not for this: another plan, the wrong persons, run out, used up, their own
     unknown ...... the logs do not say enough, and this says what is missing
 
 Pure: the logs, the policy and the record's grants come in, findings go out, the same for the same.
@@ -23,9 +23,11 @@ from bot.domain.deeds import GATEWAY, Deed
 from bot.domain.events import ApprovalGiven, ApprovalRefused
 from bot.domain.incident import Incident
 from bot.domain.record import Entry
-from bot.domain.wording import listed, span
+from bot.domain.wording import counted, listed, span
 
 PRIVILEGED = ("medium", "high")
+CLAIMED = "claimed by the gateway"  # that one of its calls set off what another log shows; no other log says so
+NEAR = timedelta(minutes=15)  # between a gateway's call and what it set off elsewhere
 SKEW = timedelta(seconds=2)  # two clocks do not agree better; CloudTrail writes whole seconds
 
 
@@ -47,6 +49,7 @@ class PolicyAction:
     requires_manual_approval: bool
     approvers: tuple[str, ...] = ()
     valid_for: timedelta = timedelta(hours=2)  # from the approval that completed it
+    covers: int = 1  # how many times one approval may be used: 2 for the canary, and production after it
     seen_as: tuple[str, ...] = ()
 
     @property
@@ -158,20 +161,63 @@ def named(deeds: Iterable[Deed]) -> frozenset[str]:
 
 def audit(deeds: Sequence[Deed], policy: Mapping[str, PolicyAction], known: Known) -> tuple[Finding, ...]:
     """One finding for each privileged thing that was done, in the order of the deeds."""
-    sources = {id: deed for deed in deeds if deed.source == GATEWAY for id in deed.caused}
+    claims = _claims(deeds)
+    seen = {id: deed.source for deed in deeds if deed.source != GATEWAY for id in deed.caused}
+    used: dict[str, set[str]] = {}  # approval -> the calls that were rightly made under it
     found: list[Finding] = []
     for deed in deeds:
         action = classified(deed, policy)
         if action is None or not action.privileged:
             continue
-        # What another log says of the same thing carries no approval: the call that caused it does.
-        cause = next((sources[id] for id in deed.caused if id in sources), None) if deed.source != GATEWAY else None
-        if cause and classified(cause, policy) == action:
+        claimed = _claimed(deed, claims)
+        cause = claimed[0] if claimed else deed
+        doubt = _doubt(deed, claimed) if action.requires_manual_approval else ""
+        verdict, why, shown = (Verdict.UNKNOWN, doubt, ()) if doubt else _judge(deed, cause, action, known)
+        same = claimed and classified(cause, policy) == action
+        if same and not doubt and not _is_worse(verdict, cause, action, known):
             continue  # the same thing, judged there
-        verdict, why, shown = _judge(deed, cause or deed, action, known)
-        named_by = cause or deed
-        found.append(Finding(deed, action.id, verdict, why, named_by.approval, named_by.plan, shown))
+        if verdict is Verdict.VALID and action.requires_manual_approval:
+            calls = used.setdefault(cause.approval, set())
+            calls.add(cause.where)
+            if len(calls) > action.covers:
+                verdict, why = Verdict.MISAPPLIED, f"used up: one approval covers {counted(action.covers, 'action')}"
+        elsewhere = {seen[id] for id in deed.caused if id in seen} if deed.source == GATEWAY else set()
+        if action.requires_manual_approval and (claimed or elsewhere):
+            why = f"{why}; {f'the call {cause.name}' if claimed else listed(sorted(elsewhere))}: {CLAIMED}"
+        found.append(Finding(deed, action.id, verdict, why, cause.approval, cause.plan, shown))
     return tuple(found)
+
+
+def _claims(deeds: Iterable[Deed]) -> Mapping[str, Sequence[Deed]]:
+    """The gateway's calls that name a request id of another system. A log of a gateway is what it says of itself."""
+    found: dict[str, list[Deed]] = {}
+    for deed in deeds:
+        for id in dict.fromkeys(deed.caused) if deed.source == GATEWAY else ():
+            found.setdefault(id, []).append(deed)
+    return found
+
+
+def _claimed(deed: Deed, claims: Mapping[str, Sequence[Deed]]) -> Sequence[Deed]:
+    """What another log says of the same thing carries no approval: the call that claims it does."""
+    if deed.source == GATEWAY:
+        return ()
+    found = {call.where: call for id in deed.caused for call in claims.get(id, ())}
+    return [call for call in found.values() if call.name] or [*found.values()]
+
+
+def _doubt(deed: Deed, claimed: Sequence[Deed]) -> str:
+    """Why nobody can say that the call which claims it set it off; '' where that fits."""
+    if len(claimed) > 1:
+        return f"{len(claimed)} calls name its request id, and one at most can have set it off"
+    if claimed and (apart := abs(deed.at - claimed[0].at)) > NEAR:
+        return f"{span(apart)} lie between it and the call that names it"
+    return ""
+
+
+def _is_worse(verdict: Verdict, cause: Deed, action: PolicyAction, known: Known) -> bool:
+    """Whether another log shows that it was done before the approval that the call names. What was begun in time may
+    well end later."""
+    return verdict is Verdict.BYPASSED and verdict is not _judge(cause, cause, action, known)[0]
 
 
 def classified(deed: Deed, policy: Mapping[str, PolicyAction]) -> PolicyAction | None:
@@ -188,9 +234,9 @@ def classified(deed: Deed, policy: Mapping[str, PolicyAction]) -> PolicyAction |
 
 def tally(findings: Iterable[Finding]) -> Mapping[Verdict, int]:
     """Every verdict, worst first."""
-    counted = Counter(finding.verdict for finding in findings)
+    counts = Counter(finding.verdict for finding in findings)
     order = (Verdict.BYPASSED, Verdict.MISAPPLIED, Verdict.UNKNOWN, Verdict.VALID)
-    return {verdict: counted[verdict] for verdict in order}
+    return {verdict: counts[verdict] for verdict in order}
 
 
 # The judgement --------------------------------------------------------------------------------------------------

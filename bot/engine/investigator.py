@@ -211,6 +211,7 @@ def _plain(policy: Mapping[str, PolicyAction]) -> dict[str, Any]:
             "asks": one.requires_manual_approval,
             "approvers": list(one.approvers),
             "valid_for": int(one.valid_for.total_seconds()),
+            "covers": one.covers,
             "seen_as": list(one.seen_as),
         }
         for id, one in policy.items()

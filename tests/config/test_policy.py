@@ -17,7 +17,8 @@ def test_the_shipped_policy_reads_and_fits_the_people(folder: Folder):
     config = folder.load()
     infra = config.policy["modify-infra"]
     assert (infra.risk, infra.privileged, infra.each) == ("high", True, {"security_team": 1, "infra_owner": 1})
-    assert infra.valid_for == timedelta(hours=2)
+    assert (infra.valid_for, infra.covers) == (timedelta(hours=2), 2)  # the canary, and production after it
+    assert config.policy["change-access"].covers == 1
     assert not config.policy["read-only-files"].privileged
     assert [one for one in check(config, folder.actions) if "policies" in one.where] == []
 
@@ -32,6 +33,8 @@ def test_the_shipped_policy_reads_and_fits_the_people(folder: Folder):
         ("kind: ActionPolicy", "kind: Policy", "'kind' is 'Policy'"),
         ("approvers: [security_team, infra_owner] # one", "approvers: [] # one", "names no 'approvers'"),
         ("valid_for: 2h # from", "valid_for: 0s # from", "would run out as it is given"),
+        ("covers: 2 #", "covers: 0 #", "'covers'"),
+        (TICKET, TICKET + "    covers: 2\n", "says how much an approval 'covers', and requires none"),
         ("allowed_actions:", "actions:", "'allowed_actions' is missing"),
     ],
 )

@@ -128,6 +128,59 @@ def test_what_a_call_caused_is_judged_once_and_by_its_approval():
     assert (finding.deed.source, finding.verdict) == ("cloudtrail", B)
 
 
+CANARY, PRODUCTION = replace(DEED, at=NOW - MIN, where="s#/0"), replace(DEED, where="s#/1")
+TRAIL = Deed(NOW, "cloudtrail", "aws:ec2:TerminateInstances", "", "t#/0", "e1", caused=("e1", "r1"))
+USES: dict[str, tuple[int, tuple[Deed, ...], list[Verdict]]] = {
+    "once": (1, (DEED,), [V]),
+    "twice": (1, (CANARY, PRODUCTION), [V, M]),
+    "the canary and production": (2, (CANARY, PRODUCTION), [V, V]),
+    "a third time": (2, (CANARY, PRODUCTION, replace(DEED, where="s#/2")), [V, V, M]),
+    "what was not right uses nothing up": (1, (replace(CANARY, plan=OTHER), PRODUCTION), [M, V]),
+    "production after it ran out": (2, (CANARY, replace(PRODUCTION, at=NOW + timedelta(hours=3))), [V, M]),
+    "one call, and what it set off": (1, (replace(DEED, caused=("r1",)), TRAIL), [V]),
+}
+
+
+@pytest.mark.parametrize("case", USES)
+def test_an_approval_is_used_as_often_as_the_policy_says(case: str):
+    covers, deeds, verdicts = USES[case]
+    policy = POLICY | {"modify-infra": replace(POLICY["modify-infra"], covers=covers)}
+    found = audit(deeds, policy, Known({GRANT.request: GRANT}))
+    assert [one.verdict for one in found] == verdicts, [one.why for one in found]
+    assert all(
+        "used up" in one.why or PLAN[:12] in one.why or "run out" in one.why for one in found if one.verdict is M
+    )
+
+
+CALL = replace(DEED, caused=("r1",))
+OTHER_CALL = replace(DEED, where="s#/9", approval="", caused=("r1",))
+READS = replace(CALL, name="tool:files.read")  # a call that the policy does not mind, which names the approval
+CLAIMS: dict[str, tuple[tuple[Deed, ...], Verdict, str]] = {
+    "another action, its plan and time fit": ((READS, TRAIL), V, "the call tool:files.read: claimed by the gateway"),
+    "another plan": ((replace(READS, plan=OTHER), TRAIL), M, "given for plan"),
+    "no plan": ((replace(READS, plan=""), TRAIL), U, "which plan"),
+    "too far": ((CALL, replace(TRAIL, at=NOW + 16 * MIN)), U, "16 min lie between it and the call"),
+    "two calls claim it": ((CALL, OTHER_CALL, TRAIL), U, "2 calls name its request id"),
+    "before the approval": ((replace(CALL, at=NOW - 5 * MIN), replace(TRAIL, at=NOW - 15 * MIN)), B, "only afterwards"),
+}
+
+
+@pytest.mark.parametrize("case", CLAIMS)
+def test_what_a_gateway_claims_has_to_fit_and_is_called_a_claim(case: str):
+    deeds, verdict, why = CLAIMS[case]
+    found = audit(deeds, POLICY, Known({GRANT.request: GRANT}))
+    (finding,) = (one for one in found if one.deed.source == "cloudtrail")
+    assert finding.verdict is verdict, finding.why
+    assert why in finding.why
+    assert finding.why.endswith("claimed by the gateway")
+
+
+def test_a_call_whose_own_word_is_all_there_is_says_so():
+    (finding,) = audit((CALL, TRAIL), POLICY, Known({GRANT.request: GRANT}))
+    assert (finding.verdict, finding.deed) == (V, CALL)
+    assert finding.why == "approved by sec-1 and infra-1; cloudtrail: claimed by the gateway"
+
+
 def test_low_risk_is_no_matter_and_medium_without_approval_is_valid():
     assert audit((replace(DEED, name="tool:files.read"),), POLICY, Known()) == ()
     assert judge(replace(DEED, name="tool:ticket.create", approval="")) == (V, "the policy asks for no approval")
@@ -140,8 +193,8 @@ def test_a_log_cannot_talk_its_own_deed_down():
 
 
 def test_the_line_of_the_card():
-    found = audit((DEED, DEED, replace(DEED, approval="")), POLICY, Known({GRANT.request: GRANT}))
-    assert counts_text(tally(found)) == "1 bypassed, 2 valid"
+    found = audit((DEED, replace(DEED, approval="")), POLICY, Known({GRANT.request: GRANT}))
+    assert counts_text(tally(found)) == "1 bypassed, 1 valid"
     assert counts_text(tally(())) == "no privileged action was seen"
 
 
