@@ -401,7 +401,8 @@ def test_the_terminal_shows_what_is_to_be_approved(
     desk.say(verbs.reissue("INC-1", "aws.iam_reissue", params, COMMANDER, "cli"))
     desk.forward(seconds=1)
     with desk.store.reading() as tx:
-        kept_here = Records(desk.config, desk.store, desk.engine.world.rulebook, tx)
+        world = desk.engine.world
+        kept_here = Records(desk.config, desk.store, world.rulebook, tx, world.templates)
         monkeypatch.setattr("bot.commands.incident.records", lambda _: nullcontext(kept_here))
         assert main(["incident", "show", "INC-1"]) == 0
     shown = capsys.readouterr().out
