@@ -15,7 +15,7 @@ import urllib3
 from urllib3 import exceptions as http
 
 from bot.errors import Denied, Rejected, Unavailable
-from bot.ports import Autoscaler, NetworkPolicy, Pod, ServiceAccount, Workload
+from bot.ports import Autoscaler, NetworkPolicy, Pod, PodToken, ServiceAccount, Workload
 from bot.ports.kubernetes import ACCOUNT_OF_SECRET, LOG_LINES, SERVED, SUSPENDED, TOKEN_SECRET, WORKLOADS, Manifest
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ PAGE = 500  # objects of a list in one answer
 PROBE_SECONDS = 600  # the shortest life that the API server gives a token
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 WHO = "apis/authentication.k8s.io/v1/selfsubjectreviews"
+REVIEW = "apis/authentication.k8s.io/v1/tokenreviews"
 MAY = "apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _NOT_NOW = frozenset({301, 302, 303, 307, 308, 429, 502, 503, 504})
 _MAYBE_DONE = frozenset({502, 504})  # a proxy answered; the API server behind it may have acted
@@ -169,6 +170,12 @@ class KubernetesCluster:
     def token_accepted(self, uid: str, now: datetime) -> bool | None:
         token, until = self._kept.get(uid, ("", now))
         return bool(self._user_of(token)) if now < until else None
+
+    def review_token(self, token: str, audience: str) -> PodToken | None:
+        made = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
+        body = {**made, "spec": {"token": token, "audiences": [audience]}}
+        found = self._call("create", "tokenreviews", "POST", f"/{REVIEW}", body=body)
+        return self._as(lambda one: PodToken.of(one["status"], audience), found)
 
     def _issue(self, namespace: str, name: str) -> tuple[str, datetime]:
         made = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}

@@ -13,7 +13,19 @@ docs/how-to/put-an-agent-under-firedoor.md tells the rest.
 """
 
 from bot.agent.client import Firedoor, Status
+from bot.agent.enrolment import Enrolled, NotEnrolled, enrol
 from bot.agent.standing import Mode
 from bot.agent.tools import Disabled, NotAllowed, Refused, Shadowed
 
-__all__ = ["Disabled", "Firedoor", "Mode", "NotAllowed", "Refused", "Shadowed", "Status"]
+__all__ = [
+    "Disabled",
+    "Enrolled",
+    "Firedoor",
+    "Mode",
+    "NotAllowed",
+    "NotEnrolled",
+    "Refused",
+    "Shadowed",
+    "Status",
+    "enrol",
+]

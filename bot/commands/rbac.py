@@ -12,18 +12,22 @@ from bot.actions.k8s_deny_network import policy_name
 from bot.domain.agent import Agent
 from bot.ports.kubernetes import WORKLOADS
 
+_RBAC = "rbac.authorization.k8s.io/v1"
 _PERMISSION = re.compile(r"(\w+) (\w+)(?:\.([\w.]+))?(/\w+)?")
 _UNNAMED = frozenset({"list", "create"})  # RBAC cannot narrow them to a name: the request has none
 
 
 def roles(permissions: Iterable[str], agents: Sequence[Agent], connection: str) -> list[dict[str, Any]]:
-    """Manifests of kind Role, for the agents of one connection."""
+    """Manifests of kind Role, for the agents of one connection; of a ClusterRole besides, where pods enrol themselves:
+    whose a token is belongs to no namespace."""
     here = [(agent, known) for agent in agents if (known := k8s.identity({}, agent)) and known.connection == connection]
     where = sorted({each for agent, known in here for each in k8s.namespaces(known, agent)} - k8s.SYSTEM)
     named = {namespace: _names([agent for agent, _ in here], namespace) for namespace in where}
-    return [
+    reviews = {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}
+    whole = [{"apiVersion": _RBAC, "kind": "ClusterRole", "metadata": {"name": "firedoor"}, "rules": [reviews]}]
+    return [*(whole if any(known.enrol for _, known in here) else ())] + [
         {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "apiVersion": _RBAC,
             "kind": "Role",
             "metadata": {"name": "firedoor", "namespace": namespace},
             "rules": _rules(sorted({*permissions}), named[namespace]),

@@ -105,7 +105,7 @@ def load_agents(path: Path, problems: Problems) -> Agents:
 
 
 def _agent(name: str, section: Section) -> Agent:
-    return Agent(
+    found = Agent(
         id=name,
         name=section.text("name", name),
         owner=section.text("owner", ""),
@@ -122,6 +122,9 @@ def _agent(name: str, section: Section) -> Agent:
         on_lease_loss=section.text("on_lease_loss", "shadow", choices=ON_LEASE_LOSS),
         kubernetes=_kubernetes(section.section("kubernetes")) if "kubernetes" in section else None,
     )
+    if found.kubernetes and found.kubernetes.enrol and not found.service_accounts:
+        section.report("kubernetes", "'enrol' needs 'service_accounts': whose tokens are taken.")
+    return found
 
 
 def _kubernetes(section: Section) -> KubernetesIdentity:
@@ -142,6 +145,7 @@ def _kubernetes(section: Section) -> KubernetesIdentity:
             namespaces=namespaces,
             workloads=workloads,
             pod_labels=_labels(section.section("pod_labels")),
+            enrol=section.flag("enrol"),
         )
 
 

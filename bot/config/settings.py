@@ -82,6 +82,7 @@ class AgentsApi:
     """`lease`: how long an instance may act on an order without hearing from us again."""
 
     lease: timedelta = timedelta(seconds=45)
+    audience: str = "firedoor"  # of the tokens by which pods enrol themselves, where agents.yaml lets them
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +280,10 @@ def _agents_api(top: Section) -> AgentsApi:
         lease = section.duration("lease", AgentsApi().lease) or AgentsApi().lease
         if not timedelta(seconds=31) <= lease <= timedelta(hours=1):
             section.report("lease", "'lease' is 31 s to 1 h: a question is held for 30 s.", "45s is usual.")
-        return AgentsApi(lease)
+        audience = section.text("audience", AgentsApi().audience)
+        if not audience:
+            section.report("audience", "'audience' is empty: a token for the API server itself would be taken.")
+        return AgentsApi(lease, audience)
 
 
 def _deadlines(top: Section) -> Deadlines:

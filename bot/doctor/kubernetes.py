@@ -38,7 +38,9 @@ def _cluster(
         asked = [*_asked(roles)]
         lacking = [each for each in asked if not cluster.allowed(*each)]
     if lacking:
-        words = "; ".join(f"{verb} {resource} in {namespace}" for namespace, verb, _, resource, _ in lacking)
+        words = "; ".join(
+            f"{verb} {resource} in {namespace or 'the whole cluster'}" for namespace, verb, _, resource, _ in lacking
+        )
         yield Finding(State.FAIL, f"{name} policy", f"it lacks: {words}", "Compare: firedoor actions policy")
     elif asked:
         yield Finding(State.OK, f"{name} policy", f"it may do what its playbooks need ({len(asked)} rights)")
@@ -53,4 +55,4 @@ def _asked(roles: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str, 
         for rule in role["rules"]:
             for verb in rule["verbs"]:
                 for name in rule.get("resourceNames", [""]):
-                    yield role["metadata"]["namespace"], verb, rule["apiGroups"][0], rule["resources"][0], name
+                    yield role["metadata"].get("namespace", ""), verb, rule["apiGroups"][0], rule["resources"][0], name

@@ -56,6 +56,7 @@ class KubernetesIdentity:
     namespaces: tuple[str, ...] = ()  # where its pods are; those of its accounts and workloads, where left out
     workloads: tuple[str, ...] = ()  # namespace/Kind/name, e.g. agents/Deployment/agent-7
     pod_labels: tuple[tuple[str, str], ...] = ()  # a pod there with all of these is its own
+    enrol: bool = False  # whether its pods get keys to the agents' API by their own tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -688,13 +688,15 @@ class HoldReleased:
 
 @dataclass(frozen=True, slots=True)
 class InstanceEnrolled:
-    """A process of the agent has a key of its own from now on, and the one of its last enrolment is void."""
+    """A process of the agent has a key of its own from now on, and the one of its last enrolment is void. `pod` is the
+    uid of the pod that enrolled itself, `by` its service account then."""
 
     agent: str
     instance: str
     serial: int
     by: str
     via: str = ""
+    pod: str = ""
 
 
 @dataclass(frozen=True, slots=True)

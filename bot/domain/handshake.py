@@ -123,6 +123,7 @@ class Instance:
     last_effect_seq: int = 0
     acked_at: datetime | None = None
     refused: frozenset[tuple[int, str]] = frozenset()
+    pod: str = ""  # uid of the last pod that enrolled itself by this name
 
     def acts_on(self, epoch: int) -> bool:
         """It said itself that side effects went on after its acknowledgement."""
@@ -211,8 +212,11 @@ MOST_REFUSED = 50  # entries that one enrolment can fill with nonsense
 
 def admit(state: Instances, event: Event) -> None:
     match event:
-        case InstanceEnrolled():
-            return
+        case InstanceEnrolled(pod=pod):
+            # Once: a token that is used again, and one of a pod whose key people revoked, get no other.
+            if pod and any(instance.pod == pod for instance in state.all.values()):
+                why = f"This pod of {state.agent} was enrolled before: a person can enrol it again."
+                raise Refused("enrolled_before", why)
         case InstanceRevoked(instance=name):
             instance = state.all.get(name)
             if instance is None or instance.revoked:
@@ -231,8 +235,9 @@ def admit(state: Instances, event: Event) -> None:
 def apply(state: Instances, event: Event, at: datetime) -> Instances:
     state = replace(state, version=state.version + 1)
     match event:
-        case InstanceEnrolled(instance=name, serial=serial, by=by):
-            return _with(state, Instance(name, serial, by, at))
+        case InstanceEnrolled(instance=name, serial=serial, by=by, pod=pod):
+            was = state.all.get(name)
+            return _with(state, Instance(name, serial, by, at, pod=pod or (was.pod if was else "")))
         case InstanceRevoked(instance=name):
             return _with(state, replace(state.all[name], revoked=True))
         case ModeOrdered(mode=mode, epoch=epoch, nonce=nonce, incident=incident):

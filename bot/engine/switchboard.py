@@ -171,8 +171,9 @@ def _instances(known: Known) -> Instances:
 # What people and instances say, as jobs for the writer ----------------------------------------------------------------
 
 
-def enroll(agent: str, instance: str, by: str, via: str) -> Callable[[Responder], int]:
-    """Returns its serial: a new one voids the key of the last. Raises Refused."""
+def enroll(agent: str, instance: str, by: str, via: str, pod: str = "") -> Callable[[Responder], int]:
+    """Returns its serial: a new one voids the key of the last. `pod`: the uid of one that enrols itself. Raises
+    Refused."""
 
     def job(responder: Responder) -> int:
         _must_know(responder, agent)
@@ -180,7 +181,7 @@ def enroll(agent: str, instance: str, by: str, via: str) -> Callable[[Responder]
         if len(before.all) >= MOST and instance not in before.all:
             raise Refused("too_many", f"{agent} has {MOST} instances: revoke those that are gone.")
         serial = handshake.next_serial(before, instance)
-        responder.tell(agent, InstanceEnrolled(agent, instance, serial, by, via))
+        responder.tell(agent, InstanceEnrolled(agent, instance, serial, by, via, pod))
         _reconcile(responder, agent, before)
         return serial
 

@@ -41,7 +41,7 @@ from bot.ports.aws import (
 )
 from bot.ports.evidence import AuditLog, Evidence, Retention, StoredObject
 from bot.ports.github import Environment, Github, Installation, RefPattern, Run, Workflow
-from bot.ports.kubernetes import Autoscaler, Cluster, NetworkPolicy, Pod, ServiceAccount, Workload
+from bot.ports.kubernetes import Autoscaler, Cluster, NetworkPolicy, Pod, PodToken, ServiceAccount, Workload
 from bot.ports.opa import Opa
 from bot.ports.people import Chat, ChatChannel, ChatFile, ChatMessage, MessageRef, PageMessage, Pager
 from bot.ports.vault import Entity, KvValue, Lease, Vault, VaultToken
@@ -89,6 +89,7 @@ __all__ = [
     "Pager",
     "Parameters",
     "Pod",
+    "PodToken",
     "PolicyVersion",
     "Ports",
     "RefPattern",

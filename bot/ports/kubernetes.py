@@ -31,6 +31,7 @@ WORKLOADS: Mapping[str, str] = {
 LOG_LINES = 10_000  # of a container, the last ones
 SUSPENDED = ("CronJob", "Job")  # they have no number, and are suspended instead
 TOKEN_SECRET = "kubernetes.io/service-account-token"
+POD_OF_TOKEN = "authentication.kubernetes.io/pod"  # -name and -uid: of the user that a token is reviewed to be
 ACCOUNT_OF_SECRET = "kubernetes.io/service-account.name"  # annotation of such a Secret
 REVOKED = "firedoor/revoked"  # annotation of an account made anew by k8s.revoke_tokens: the decision that made it
 
@@ -207,6 +208,25 @@ def selector_text(selector: Manifest) -> str:
     return ",".join(words)
 
 
+@dataclass(frozen=True, slots=True)
+class PodToken:
+    """Whose a token is, as the cluster says: the user name of its account, and the pod that it was made for."""
+
+    user: str
+    pod: str = ""
+    uid: str = ""  # the pod's
+
+    @classmethod
+    def of(cls, status: Manifest, audience: str) -> PodToken | None:
+        """Of a TokenReview's status; None for a token that is not good, or not for this audience."""
+        if status.get("authenticated") is not True or audience not in (status.get("audiences") or ()):
+            return None  # a server that knows of no audiences names none, and would take a token made for another
+        user = status["user"]
+        extra = user.get("extra") or {}
+        pod, uid = (next(iter(extra.get(f"{POD_OF_TOKEN}-{part}") or ()), "") for part in ("name", "uid"))
+        return cls(user["username"], pod, uid)
+
+
 class Cluster(Protocol):
     """One Kubernetes cluster. A change names the uid or the version that it was decided on; where another took its
     place meanwhile it is Rejected(retryable=True)."""
@@ -236,6 +256,10 @@ class Cluster(Protocol):
 
     def token_accepted(self, uid: str, now: datetime) -> bool | None:
         """Whether the cluster still takes the token that was kept; None where this process has none that is good."""
+
+    def review_token(self, token: str, audience: str) -> PodToken | None:
+        """Whose it is, asked of the cluster itself (TokenReview); None where the token is refused, or was made for
+        another audience. The pod is empty of a token that is bound to none."""
 
     # Workloads
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from bot.errors import Denied, Rejected
-from bot.ports import Autoscaler, Clock, NetworkPolicy, Pod, ServiceAccount, Workload
+from bot.ports import Autoscaler, Clock, NetworkPolicy, Pod, PodToken, ServiceAccount, Workload
 from bot.ports.kubernetes import ACCOUNT_OF_SECRET, SUSPENDED, TOKEN_SECRET, WORKLOADS, Manifest
 from bot.sandbox.kubernetes_api import Answered, Object, SimApi
 
@@ -69,6 +69,9 @@ class SimCluster(SimApi):
             return None
         with self.call("create", "selfsubjectreviews"):
             return bool(self.user_of(token))
+
+    def review_token(self, token: str, audience: str) -> PodToken | None:
+        return PodToken.of(self.token_review(token, (audience,)), audience)
 
     def workload(self, kind: str, namespace: str, name: str) -> Workload | None:
         found = self._asked(WORKLOADS[kind], namespace, name)

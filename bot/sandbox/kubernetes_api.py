@@ -6,7 +6,7 @@ import base64
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from typing import Any
 
 from bot.errors import Denied, Rejected, Unavailable
 from bot.ports import Clock
-from bot.ports.kubernetes import ACCOUNT_OF_SECRET, LOG_LINES, SERVED, SUSPENDED, TOKEN_SECRET, WORKLOADS
+from bot.ports.kubernetes import ACCOUNT_OF_SECRET, LOG_LINES, POD_OF_TOKEN, SERVED, SUSPENDED, TOKEN_SECRET, WORKLOADS
 from bot.sandbox.faults import Faults
 
 Object = dict[str, Any]
@@ -53,6 +53,9 @@ class _Claims:
     uid: str
     expires: datetime | None
     secret: str = ""
+    audience: str = ""  # '': the API server's own
+    pod: str = ""
+    pod_uid: str = ""
 
     @property
     def user(self) -> str:
@@ -148,29 +151,48 @@ class SimApi:
 
     # Tokens -----------------------------------------------------------------------------------------------------
 
-    def user_of(self, token: str) -> str:
+    def user_of(self, token: str, audience: str = "") -> str:
         """Whose token it is, as the API server judges: '' where it refuses it."""
         with self.lock:
             self._pass_time()
             claims, now = self._tokens.get(token), self.clock.now()
-            if claims is None:
+            if claims is None or claims.audience != audience:
                 return ""
             if self._seen.get(token, now) > now:
                 return claims.user
             held = self.objects.get(("serviceaccounts", claims.namespace, claims.account))
             kept = not claims.secret or ("secrets", claims.namespace, claims.secret) in self.objects
             good = held and held["metadata"]["uid"] == claims.uid and "deletionTimestamp" not in held["metadata"]
+            pod = self.objects.get(("pods", claims.namespace, claims.pod))
+            if claims.pod and not (pod and pod["metadata"]["uid"] == claims.pod_uid):
+                return ""
             if not (good and kept) or (claims.expires and claims.expires <= now):
                 return ""
             self._seen[token] = now + REMEMBERED
             return claims.user
 
-    def issue(self, namespace: str, account: str, *, secret: str = "", hours: float = 1) -> str:
-        """A token that an agent has: from its pod, or with `secret` the old kind, which lives in that Secret."""
+    def token_review(self, token: str, audiences: Sequence[str] = ()) -> Object:
+        """The status of a TokenReview; without audiences the API server's own is meant."""
+        with self.call("create", "tokenreviews"):
+            for audience in audiences or ("",):
+                if user := self.user_of(token, audience):
+                    claims = self._tokens[token]
+                    extra = {"name": claims.pod, "uid": claims.pod_uid} if claims.pod else {}
+                    said = {f"{POD_OF_TOKEN}-{part}": [text] for part, text in extra.items()}
+                    shown = {"audiences": [audience]} if audience else {}
+                    return {"authenticated": True, "user": {"username": user, "extra": said}, **shown}
+            return {"authenticated": False, "error": "[invalid bearer token, service account UID mismatch]"}
+
+    def issue(
+        self, namespace: str, account: str, *, secret: str = "", hours: float = 1, audience: str = "", pod: str = ""
+    ) -> str:
+        """A token that an agent has: from its `pod`, where that is named bound to it, or with `secret` the old kind,
+        which lives in that Secret."""
         with self.lock:
             uid = self._held("serviceaccounts", namespace, account)["metadata"]["uid"]
             expires = None if secret else self.clock.now() + timedelta(hours=hours)
-            token = self._issue(_Claims(namespace, account, uid, expires, secret))
+            bound = self._held("pods", namespace, pod)["metadata"]["uid"] if pod else ""
+            token = self._issue(_Claims(namespace, account, uid, expires, secret, audience, pod, bound))
             if secret:
                 notes = {ACCOUNT_OF_SECRET: account, UID_OF_SECRET: uid}
                 data = {"token": base64.b64encode(token.encode()).decode()}

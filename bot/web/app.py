@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from bot.engine.engine import Engine
-from bot.web import acknowledge, agents, bundles, doors, enrolment, intake, links
+from bot.web import acknowledge, agents, bundles, doors, enrolment, intake, links, pods
 from bot.web.health import Health
 from bot.web.http import (
     Answer,
@@ -47,6 +47,7 @@ def application(
     health = Health(engine, metrics, faults, troubles)
     pages = acknowledge.AckPages(engine, ack_links)
     enrolling = enrolment.Enrolment(people, instances.keys) if instances else None
+    coming = pods.Pods(engine, instances.keys) if instances else None
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -59,6 +60,9 @@ def application(
                 await alerts(scope, receive, sent)
             elif slack is not None and path == SLACK:
                 await slack(scope, receive, sent)
+            elif coming is not None and path == pods.PATH:
+                answer = await _or_turned_away(coming.answer(scope, receive))
+                await answer.send(sent)
             elif instances is not None and path.startswith(agents.PATH):
                 answer = await _or_turned_away(instances.answer(scope, receive))
                 await answer.send(sent, head=scope["method"] == "HEAD")

@@ -58,6 +58,26 @@ def document() -> dict[str, Any]:
                     },
                 }
             },
+            "/agents/v1/enrol": {
+                "post": {
+                    "operationId": "enrol",
+                    "summary": "A pod gets the key of its instance, once.",
+                    "description": (
+                        "Only where agents.yaml lets the agent's pods do so. The cluster is asked whose the token is; "
+                        "the instance is named as the pod. The answer is not signed: ask over TLS."
+                    ),
+                    "security": [],
+                    "requestBody": {
+                        "required": True,
+                        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/PodToken"}}},
+                    },
+                    "responses": {
+                        "200": _answer("Its key, which is shown this once.", "Enrolled"),
+                        "409": _answer("This pod has had its key, or the agent has too many.", "TurnedAway"),
+                        **_turned_away("400", "401", "413", "422", "429", "503"),
+                    },
+                }
+            },
             "/agents/v1/openapi.json": {
                 "get": {
                     "operationId": "openapi",
@@ -116,7 +136,7 @@ def _answer(about: str, schema: str) -> dict[str, Any]:
 def _turned_away(*statuses: str) -> dict[str, Any]:
     about = {
         "400": "The body is not JSON.",
-        "401": "Not signed by an enrolled instance, or not now. This answer cannot be signed.",
+        "401": "Not signed by an enrolled instance, or not now; no token that is taken. This answer cannot be signed.",
         "413": "Over 4096 bytes. This answer is not signed.",
         "422": "A field cannot be read, no such epoch was ordered, or the mode is looser than what is ordered.",
         "429": "Too often; the header Retry-After says when.",
@@ -157,6 +177,10 @@ def _schemas() -> dict[str, Any]:
             ts={"type": ["number", "string"], "description": "Unix seconds, or RFC 3339 with an offset."},
         ),
         "Accepted": _object("Taken.", accepted={"const": True}, epoch=WHOLE, mode=mode),
+        "PodToken": _object(
+            "Whose pod asks.", agent=NAME, token=text | {"description": "Of the pod's own service account, projected."}
+        ),
+        "Enrolled": _object("What the instance signs with.", agent=NAME, instance=NAME, serial=WHOLE, key=text),
         "Overtaken": _object("Not taken.", code=text, message=text, epoch=WHOLE | {"description": "What is ordered."}),
         "TurnedAway": _object("Not carried out. `code` is stable, `message` is for people.", code=text, message=text),
     }

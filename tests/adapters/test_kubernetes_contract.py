@@ -13,7 +13,7 @@ import urllib3
 
 from bot.adapters.kubernetes import KubernetesCluster, by_kubeconfig, by_token, in_cluster
 from bot.errors import Denied, Rejected, Unavailable
-from bot.ports.kubernetes import selector_text, selects
+from bot.ports.kubernetes import PodToken, selector_text, selects
 from bot.sandbox.clock import SimClock
 from bot.sandbox.kubernetes import SimCluster
 from bot.sandbox.kubernetes_server import KubernetesServer
@@ -109,6 +109,30 @@ def test_without_the_right_to_issue_there_is_no_token_at_hand(estate: ClusterEst
     estate.sim.denied.add("create serviceaccounts/token")
     assert not estate.cluster.hold_token(HERE, "agent-7", uid)
     assert estate.cluster.token_accepted(uid, estate.clock.now()) is None
+
+
+def test_a_pods_token_is_reviewed_for_its_audience(estate: ClusterEstate) -> None:
+    estate.sim.add_workload("Deployment", HERE, "agent-7", account="agent-7")
+    pod = estate.cluster.pods(HERE)[0]
+    token = estate.sim.issue(HERE, "agent-7", audience="firedoor", pod=pod.name)
+    user = f"system:serviceaccount:{HERE}:agent-7"
+    assert estate.cluster.review_token(token, "firedoor") == PodToken(user, pod.name, pod.uid)
+    unbound = estate.sim.issue(HERE, "agent-7", audience="firedoor")
+    assert estate.cluster.review_token(unbound, "firedoor") == PodToken(user)
+    for other in (estate.sim.issue(HERE, "agent-7", pod=pod.name), "ey.ey.ey"):
+        assert estate.cluster.review_token(other, "firedoor") is None
+    assert estate.cluster.review_token(token, "another") is None
+    estate.sim.denied.add("create tokenreviews")
+    with pytest.raises(Denied):
+        estate.cluster.review_token(token, "firedoor")
+
+
+def test_a_review_that_names_no_audience_is_not_believed() -> None:
+    """Of a server that knows of none: it would take a token made for anybody."""
+    good = {"authenticated": True, "user": {"username": "u"}}
+    assert PodToken.of({**good, "audiences": ["firedoor"]}, "firedoor") == PodToken("u")
+    for odd in (good, {**good, "audiences": ["other"]}, {**good, "authenticated": "yes", "audiences": ["firedoor"]}):
+        assert PodToken.of(odd, "firedoor") is None
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "ReplicaSet"])

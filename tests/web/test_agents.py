@@ -377,7 +377,7 @@ def test_one_that_comes_while_its_agent_is_held_is_held_too(desk: Desk) -> None:
 def test_the_openapi_document_is_one_and_is_served(desk: Desk) -> None:
     validate(document())
     assert desk.ask("GET", "/agents/v1/openapi.json").json() == document()
-    assert set(document()["paths"]) == {MODE, ACKS, "/agents/v1/openapi.json"}
+    assert set(document()["paths"]) == {MODE, ACKS, "/agents/v1/enrol", "/agents/v1/openapi.json"}
 
 
 def test_what_is_answered_is_what_the_document_says(desk: Desk) -> None:
