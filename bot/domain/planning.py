@@ -15,7 +15,7 @@ from bot.domain.playbook import Call as PlaybookCall
 from bot.domain.playbook import Rung, Step, Target
 from bot.domain.reach import reach_names
 from bot.domain.state import PSEUDO, Incident, Measure, MeasureKind, StepRun, StepStatus, is_held
-from bot.domain.view import agent_names, alert_names, incident_names
+from bot.domain.view import agent_names, alert_names, declared_names, incident_names
 
 
 def plan(incident: Incident, step: Step, id: str) -> PlanStep:
@@ -119,12 +119,14 @@ def rollback_of(incident: Incident, step: str) -> tuple[str, Mapping[str, Any] |
 
 def names_of(incident: Incident) -> dict[str, Any]:
     opened = incident.begun
+    severity, alert = incident.worst_severity, incident.cause or opened.alert
+    said = declared_names(severity=severity, agent_uid=opened.agent_uid, type=opened.type, at=incident.start)
     return {
-        "alert": alert_names(alert) if (alert := incident.cause or opened.alert) else {},
+        "alert": alert_names(alert) if alert else said,
         "agent": agent_names(incident.agent, incident.delegates) if incident.agent else {"id": opened.agent_uid},
         "incident": incident_names(
             id=incident.id,
-            severity=incident.worst_severity.name,
+            severity=severity.name,
             type=opened.type,
             status=incident.status,
             opened_at=incident.start,

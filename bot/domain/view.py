@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bot.domain.agent import Agent
-from bot.domain.alert import Alert, AlertText, Resource
+from bot.domain.alert import Alert, AlertText, Resource, Sev, Severity
 
 # A shape mirrors the views below: a mapping has exactly these keys, a one-element tuple is a list of that shape, None
 # is anything. tests/domain/test_view.py holds the two together.
@@ -69,6 +69,14 @@ def alert_names(alert: Alert, text: AlertText | None = None) -> dict[str, Any]:
         "account": alert.account,
         "region": alert.region,
     } | ({} if text is None else {"title": text.title, "message": text.message})
+
+
+def declared_names(*, severity: Sev, agent_uid: str, type: str, at: datetime) -> dict[str, Any]:
+    """`alert` in expressions while a person's word stands in for one: as severe as the incident, and about nothing but
+    the agent. Without it no step that asks for the alert could be planned."""
+    severity_id = Severity(Severity.FATAL - severity)  # SEV1: critical, SEV4: low
+    alert = Alert("", "", "", "", severity_id, at, agent_uid=agent_uid, types=(type,))
+    return alert_names(alert)
 
 
 def agent_names(agent: Agent, delegates: Sequence[Agent] = ()) -> dict[str, Any]:

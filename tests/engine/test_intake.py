@@ -113,6 +113,15 @@ def test_a_person_declares_and_the_playbook_of_the_type_runs(desk: Desk) -> None
         desk.say(verbs.declare(person="sre-1", type=EXPOSURE, agent="agent-404", title="x"))
 
 
+@pytest.mark.parametrize("type", [EXPOSURE, PRODUCTION])
+def test_no_step_of_a_shipped_playbook_fails_for_want_of_an_alert(desk: Desk, type: str) -> None:
+    desk.say(verbs.declare(person="sre-1", type=type, severity=Sev.SEV1, agent="agent-7", title="I saw it"))
+    desk.forward(minutes=1)
+    incident = desk.incident()
+    assert {run.id: run.why for run in incident.steps.values() if run.status == "failed"} == {}
+    assert incident.steps["quarantine_role"].status == "awaiting_approval", "SEV1 counts as a critical alert does"
+
+
 def test_a_batch_of_deliveries_is_one_incident(desk: Desk) -> None:
     """As a storm does it: all in one transaction."""
     alerts = [desk.alert(rule=f"r-{number % 3}") for number in range(9)]
