@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from bot.actions import vault
-from bot.domain.agent import Agent, VaultIdentity
-from bot.domain.playbook import Target
+from bot.actions.vault_revoke_leases import RevokeLeases
+from bot.domain.agent import VaultIdentity
 from bot.ports import Vault
 
 
-class RevokePrefix(vault.Cut):
+class RevokePrefix(RevokeLeases):
     """Revokes every lease under each of the agent's prefixes in one call to Vault, and looks again until all are gone:
     for an agent with thousands of them, where vault.revoke_leases would take too long. Vault stops at the first lease
     that it cannot revoke and the rest lives: the step then goes on trying, and never counts as contained. Leases that
@@ -20,15 +19,6 @@ class RevokePrefix(vault.Cut):
     revoked. A revoked lease of AWS STS changes nothing at AWS: `sts_leases` counts them. It cannot be undone."""
 
     id = "vault.revoke_prefix"
-    params = (vault.AGENT,)
-    outputs = (
-        "leases_revoked",
-        "leases_alive",
-        "sts_leases",
-        "alive",
-        "not_restored",
-        "why",
-    )
     permissions: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "vault": (
             'path "sys/leases/lookup" { capabilities=["update"] }',
@@ -39,11 +29,6 @@ class RevokePrefix(vault.Cut):
         )
     }
     example = 'uses: vault.revoke_prefix\nwith: {agent: "${{ agent.id }}"}\ncontains: true\nirreversible: true\n'
-    parts = frozenset({vault.Part.LEASES})
-    undoable = False
-
-    def targets(self, params: Mapping[str, Any], agent: Agent | None) -> tuple[Target, ...]:
-        return vault.prefix_targets(params, agent)
 
     def lease_calls(self, who: VaultIdentity, vaults: Vault, leases: Sequence[str]) -> list[Callable[[], None]]:
         held = [prefix for prefix in who.lease_prefixes if any(lease.startswith(prefix) for lease in leases)]

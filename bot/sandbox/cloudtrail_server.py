@@ -8,21 +8,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from bot.errors import Denied, Rejected, SystemFailure, Unavailable
 from bot.sandbox.aws import PAGE, SimAws
+from bot.sandbox.loopback import Loopback
 
 _TARGET = "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.LookupEvents"
 _ATTRIBUTES = ("AccessKeyId", "EventId", "EventName", "EventSource", "ReadOnly", "ResourceName", "ResourceType")
 
 
-class CloudTrailServer:
+class CloudTrailServer(Loopback):
     """`with CloudTrailServer(sim) as server:` serves at `server.url` (127.0.0.1, a free port). Faults of the
     simulator's `lookup_events` become AWS's answers: Unavailable is ThrottlingException (InternalFailure where it is
     `sent`), Denied AccessDeniedException, Rejected InvalidLookupAttributesException. `asked` keeps every request."""
@@ -30,22 +29,7 @@ class CloudTrailServer:
     def __init__(self, sim: SimAws) -> None:
         self.sim = sim
         self.asked: list[Mapping[str, Any]] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> CloudTrailServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(_handler(self))
 
     def answer(self, target: str, body: bytes) -> tuple[int, Mapping[str, Any]]:
         if target != _TARGET:

@@ -10,11 +10,9 @@ import base64
 import hashlib
 import hmac
 import json
-import threading
 from collections.abc import Mapping
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -22,11 +20,12 @@ from bot.domain.agent import Mode
 from bot.errors import Denied, Rejected, SystemFailure, Unavailable
 from bot.ports import Clock, GatewayState
 from bot.sandbox.agents import SimGateway
+from bot.sandbox.loopback import Loopback
 
 _STALE_SECONDS = 300
 
 
-class GatewayServer:
+class GatewayServer(Loopback):
     """`with GatewayServer(gateway, "secret", clock) as server:` serves at `server.url` (127.0.0.1, a free port).
     `sign_answers` may be switched off, and `answer_secret` changed, to see what the bot makes of it. A gateway that
     is `hung` takes requests and never answers them."""
@@ -34,25 +33,7 @@ class GatewayServer:
     def __init__(self, gateway: SimGateway, secret: str, clock: Clock) -> None:
         self.gateway, self.secret, self.clock = gateway, secret, clock
         self.sign_answers, self.answer_secret = True, secret
-        self.stopping = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> GatewayServer:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stopping.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(_handler(self))
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> tuple[int, dict[str, Any]]:
         """Status and JSON body for one request."""
@@ -136,7 +117,7 @@ def _handler(server: GatewayServer) -> type[BaseHTTPRequestHandler]:
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             if server.gateway.hung:
-                server.stopping.wait()
+                server.stopped.wait()
                 self.close_connection = True
                 return
             headers = {name.lower(): value for name, value in self.headers.items()}

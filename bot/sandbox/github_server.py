@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -18,6 +16,7 @@ import jwt
 from bot.errors import Denied, Rejected, Unavailable
 from bot.ports.github import Environment, RefPattern
 from bot.sandbox.github import SimGithub
+from bot.sandbox.loopback import Loopback
 
 Answer = tuple[int, Mapping[str, Any] | None]  # status, JSON body; None is no content
 OWN = 1  # the bot's own installation
@@ -25,7 +24,7 @@ NO_CONTENT: Answer = (204, None)
 NOT_FOUND: Answer = (404, {"message": "Not Found", "documentation_url": "https://docs.github.com/rest"})
 
 
-class GithubServer:
+class GithubServer(Loopback):
     """GitHub on 127.0.0.1 and a free port, in front of `sim`. It takes `token`, JSON Web Tokens of app `app` that
     verify by `public_key` (PEM), and the installation tokens that it hands out for those. Faults of the simulator
     become GitHub's answers: Denied 403, Rejected 422, Unavailable 503, or with `retry_after` the rate limit, `throttle`
@@ -37,26 +36,9 @@ class GithubServer:
         self.throttle = "primary"
         self.odd: dict[str, tuple[int, Mapping[str, Any], Mapping[str, str]]] = {}
         self.asked: list[str] = []  # "METHOD path", in order
-        self.stopped = threading.Event()
         self._issued: dict[str, int] = {}  # installation tokens
         self._pattern_ids: dict[tuple[str, str, RefPattern], int] = {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> GithubServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stopped.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(_handler(self))
 
     def reply(self, method: str, path: str, query: Mapping[str, str], bearer: str, body: Mapping[str, Any]) -> Answer:
         """Raises the simulator's faults. The caller was let in by `bearer`, or gets 401."""

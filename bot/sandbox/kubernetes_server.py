@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Mapping
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from bot.errors import Denied, Rejected, Unavailable
 from bot.ports.kubernetes import SERVED
 from bot.sandbox.kubernetes_api import KINDS, Answered, Object, SimApi
+from bot.sandbox.loopback import Loopback
 
 Answer = tuple[int, Mapping[str, Any] | str]  # status, and JSON or text
 REASONS: Mapping[int, str] = {
@@ -34,32 +33,15 @@ _PATH = re.compile(
 )
 
 
-class KubernetesServer:
+class KubernetesServer(Loopback):
     """An API server on 127.0.0.1 and a free port, in front of `sim`: what is set up or broken there shows here. `token`
     is the bot's. Faults of the simulator become its answers (Denied 403, Rejected 422 or as they say, Unavailable 503
     or, with `retry_after`, 429); Unavailable(sent=True) is silence for `hang` seconds."""
 
     def __init__(self, sim: SimApi, token: str, *, hang: float = 5.0) -> None:
         self.sim, self.token, self.hang = sim, token, hang
-        self.stopped = threading.Event()
         self._odd: list[tuple[str, int, str]] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> KubernetesServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stopped.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(_handler(self))
 
     def answer_once(self, path: str, status: int, text: str) -> None:
         """The next request of `path` gets this, whatever it asks: a proxy's page, a redirect, half an answer."""

@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 import json
-import threading
 import uuid
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from bot.errors import Denied, Rejected, Unavailable
+from bot.sandbox.loopback import Loopback
 from bot.sandbox.opa import SimOpa
 
 _VERBS = {"GET": "mode", "PUT": "set_mode", "POST": "refuses"}
 
 
-class OpaServer:
+class OpaServer(Loopback):
     """`with OpaServer(opa, "token") as server:` serves at `server.url` (127.0.0.1, a free port). Without a token it
     asks for none. `decision` is where its policy's decision stands."""
 
     def __init__(self, opa: SimOpa, token: str = "", decision: str = "firedoor/allow") -> None:
         self.opa, self.token, self.decision = opa, token, decision.split("/")
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> OpaServer:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(_handler(self))
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Any]:
         """Status, and the JSON body or None for none at all."""

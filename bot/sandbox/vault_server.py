@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from bot.errors import Denied, Rejected, Unavailable
+from bot.sandbox.loopback import Loopback
 from bot.sandbox.vault import SimVault
 
 Answer = tuple[int, Mapping[str, Any] | None]  # status, JSON body; None is no content
@@ -22,7 +21,7 @@ NO_CONTENT: Answer = (204, None)
 NOT_FOUND: Answer = (404, {"errors": []})
 
 
-class VaultServer:
+class VaultServer(Loopback):
     """Vault on 127.0.0.1 and a free port, in front of `sim`: what is set up or broken there shows here. `token` is the
     bot's; an agent's is `sim.token(accessor)`. Faults of the simulator become Vault's answers (Denied 403, Rejected
     400, Unavailable 503 or, with `retry_after`, 429); Unavailable(sent=True) is silence for `hang` seconds."""
@@ -31,31 +30,8 @@ class VaultServer:
         self.sim, self.token, self.hang = sim, token, hang
         self.own: dict[str, Any] = {}  # what its own lookup says otherwise
         self.may: dict[str, list[str]] = {}  # path -> capabilities, where they are not all
-        self.stopped = threading.Event()
         self._odd: list[tuple[str, int, tuple[str, ...]]] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self.stopped.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def __enter__(self) -> VaultServer:
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
+        super().__init__(_handler(self))
 
     def answer_once(self, path: str, status: int, *errors: str) -> None:
         """The next request of `path` (without /v1/) gets this answer: for the rare ones that no simulator state makes
