@@ -14,11 +14,13 @@ from bot.documents import CONTAINMENT, render
 from bot.domain.approval import missing
 from bot.domain.decisions import Page
 from bot.domain.events import AlertReceived, AlertsCounted, Opened, PageFailed, PageSent, Verb
+from bot.domain.handshake import MEANS, Stage
 from bot.domain.incident import Incident, StepRun, is_held, next_deadline
 from bot.domain.measures import pages_sent
 from bot.domain.outcome import Done, Failed, Pending
 from bot.domain.record import Entry
 from bot.domain.recovery import particulars
+from bot.domain.switch import switched
 from bot.domain.timeline import narrate
 from bot.domain.why import QUESTIONS
 from bot.domain.why import why as answer
@@ -140,6 +142,7 @@ def standing(kept: Records, incident: Incident, entries: tuple[Entry, ...]) -> J
         "status": str(incident.status),
         "containment": str(incident.containment),
         "contained_at": incident.contained_at,
+        "handshake": str(switched(incident) or ""),
         "opened_at": incident.start,
         "why": opened.why,
         "agent": opened.agent_uid,
@@ -253,6 +256,10 @@ def _alerts(entries: tuple[Entry, ...]) -> Iterator[Json]:
                 yield {"at": entry.at, "became": "counted", "source": "", "rule": "", "why": why}
 
 
+def _handshake(stage: str) -> str:
+    return f"{stage}: {MEANS[Stage(stage)]}" if stage else ""
+
+
 def _text(text: str | None) -> str:
     return "erased" if text is None else text
 
@@ -267,6 +274,7 @@ def _print(told: Json) -> None:
         ("agent", agent or "unknown"),
         ("acknowledged", f"by {acked}"),
         ("contained", moment(told["contained_at"]) or "not yet verified"),
+        ("handshake", _handshake(told["handshake"]) or "no mode was ordered"),
         ("alerts", f"{told['alerts_total']}, and {told['repeats']} repeats"),
         ("pages", f"{told['pages_sent']} sent, {told['pages_may_repeat']} of them may repeat an earlier one"),
         ("linked", listed(told["linked"]) or "with nothing"),

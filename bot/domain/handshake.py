@@ -33,6 +33,7 @@ from bot.domain.events import (
 from bot.errors import Refused
 
 STREAMS = "instances:"
+SET_MODE = "agent.set_mode"
 
 
 class Stage(StrEnum):
@@ -40,6 +41,14 @@ class Stage(StrEnum):
     ACKED = "acked"
     ENFORCED = "enforced"
     CONTAINED = "contained"
+
+
+MEANS: Mapping[Stage, str] = {
+    Stage.REQUESTED: "ordered; nothing proves it",
+    Stage.ACKED: "every instance says so; nothing proves it",
+    Stage.ENFORCED: "the canary was refused",
+    Stage.CONTAINED: "the canary was refused, and the credentials are cut, verified",
+}
 
 
 class Fact(StrEnum):

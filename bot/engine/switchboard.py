@@ -19,7 +19,7 @@ from bot.config.reading import suggestion
 from bot.domain import handshake
 from bot.domain.agent import Mode
 from bot.domain.events import Event, InstanceEnrolled, InstanceRevoked, ModeAcked, ModeOrdered
-from bot.domain.handshake import STREAMS, Ack, Instances, Why
+from bot.domain.handshake import SET_MODE, STREAMS, Ack, Instances, Why
 from bot.engine.responder import Known, Responder
 from bot.errors import Conflict, RecordBroken, Refused, Rejected, Unavailable
 from bot.ports import GatewayState, InstanceMode
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 REFRESH = 0.4  # seconds between looks at what peers have written
 PATIENCE = 10.0  # seconds for a write
-SET_MODE = "agent.set_mode"
 MOST = 5_000  # instances of one agent
 AT_START = 200_000  # entries that are read before anybody asks
 NEVER = datetime.min.replace(tzinfo=UTC)

@@ -28,6 +28,7 @@ def card(incident: Incident, read: ReadText, crowd: Crowd) -> Said:
         "Severity": standing.severity(incident, crowd),
         "Acknowledged": standing.acknowledged(incident, crowd),
         "Agent": standing.agent(incident, crowd),
+        "Handshake": standing.handshake(incident),
         "Holds": reached.holds(incident),
         "Next deadline": "; ".join(due) or "none",
         "Roles": standing.roles(incident, crowd),

@@ -15,9 +15,11 @@ from bot.domain.approval import Approval, ApprovalState, missing
 from bot.domain.calls import Call
 from bot.domain.containment import Containment, holds
 from bot.domain.decisions import Page
+from bot.domain.handshake import MEANS
 from bot.domain.incident import Incident, StepRun, StepStatus, is_held
 from bot.domain.outcome import Done, Failed, Grade, Pending, Skipped, Unknown
 from bot.domain.playbook import Rung
+from bot.domain.switch import switched
 from bot.domain.wording import aftermath_text, evidence_text, listed, span
 from bot.slack.mrkdwn import plain
 
@@ -150,6 +152,12 @@ def headline(incident: Incident) -> str:
             return f"UNKNOWN: {proved}; at least one cut may or may not have happened." + taken
         case Containment.NONE:
             return f"NOT CONTAINED: {_why_none(incident)}."
+
+
+def handshake(incident: Incident) -> str:
+    """How far the agent's mode is true; '' where none was ordered."""
+    stage = switched(incident)
+    return f"{stage.upper()}: {MEANS[stage]}" if stage else ""
 
 
 def _why_none(incident: Incident) -> str:

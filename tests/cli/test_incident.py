@@ -46,6 +46,7 @@ def test_an_incident_from_the_command_line(desk: Desk) -> None:
     assert (shown["status"], shown["severity"], shown["declared_by"]) == ("open", "SEV3", "sre-1")
     assert shown["steps"]["shadow"]["required"] == "verified-effect"
     assert "declared by a person" in shown["why"]
+    assert shown["handshake"] in ("requested", "enforced"), "its playbook orders shadow"
 
     assert "acknowledged by sre-1" in desk.says("sre-1", "ack", incident).out
     assert show(desk, incident)["acked_by"] == "sre-1"
@@ -58,6 +59,7 @@ def test_an_incident_from_the_command_line(desk: Desk) -> None:
     assert shown["pages_may_repeat"] == 0
     text = desk.reads("incident", "show", incident).out
     assert "sent, 0 of them may repeat an earlier one" in text
+    assert re.search(r"^ *handshake +(requested|enforced): ", text, re.MULTILINE)
     assert "| see the \ufffd[31mwiki" in text
     assert "\x1b" not in text
 

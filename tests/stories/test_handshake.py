@@ -11,11 +11,13 @@ import pytest
 from bot.domain.agent import Mode
 from bot.domain.containment import Containment
 from bot.domain.decisions import Notify, Page
-from bot.domain.handshake import Ack
+from bot.domain.handshake import Ack, Stage
 from bot.domain.incident import StepStatus
 from bot.domain.outcome import Done, Failed, Grade
+from bot.domain.switch import switched
 from bot.domain.timeline import narrate
 from bot.engine.switchboard import acknowledge, enroll
+from bot.slack.blocks import SlackVoice
 from tests.engine.desk import Desk, desk_at
 
 ROGUE = "rogue_agent"
@@ -57,6 +59,8 @@ def test_a_proved_shadow_revokes_nothing(desk: Desk) -> None:
         assert desk.status(step) is StepStatus.LEFT_OUT
     assert any("Vault lease" in one for one in desk.alive())
     assert "shadow enforced: 3 of 3 instances acked; gateway" in told(desk)
+    assert switched(incident) is Stage.ENFORCED, "contained by its mode alone; its credentials live"
+    assert "ENFORCED: the canary was refused" in card_of(desk)
 
 
 def test_a_lying_acknowledgement_ends_in_revocation_and_the_record_shows_each_step(desk: Desk) -> None:
@@ -84,7 +88,27 @@ def test_a_lying_acknowledgement_ends_in_revocation_and_the_record_shows_each_st
         "revoke_sessions (aws.iam_revoke_sessions on",
     ):
         assert line in said, line
+    assert switched(desk.incident()) is Stage.REQUESTED
     assert desk.incident().containment is Containment.PARTIAL  # the mode itself is not enforced, and nobody says so
+
+
+def test_the_card_says_how_far_the_handshake_got(desk: Desk) -> None:
+    """Requested, enforced, and contained only once the credentials are cut beside it; nothing after the release."""
+    desk.gateway.hung = True
+    reported(desk)
+    assert switched(desk.incident()) is Stage.REQUESTED
+    assert "REQUESTED: ordered; nothing proves it" in card_of(desk)
+    desk.forward(seconds=80)
+    assert switched(desk.incident()) is Stage.REQUESTED, "its credentials are cut, and its mode is not in force"
+    desk.gateway.hung = False
+    desk.forward(minutes=2)
+    assert desk.incident().containment is Containment.CONTAINED
+    assert switched(desk.incident()) is Stage.CONTAINED
+    assert "CONTAINED: the canary was refused, and the credentials are cut, verified" in card_of(desk)
+    desk.release("shadow")
+    desk.forward(seconds=5)
+    assert switched(desk.incident()) is None
+    assert "the canary was refused" not in card_of(desk)
 
 
 def test_a_silent_instance_leaves_the_mode_unproved_and_the_deadline_revokes(desk: Desk) -> None:
@@ -134,6 +158,10 @@ def test_released_the_instances_are_told_and_an_old_ack_is_late(desk: Desk) -> N
 
 def pages(desk: Desk) -> list[Page | Notify]:
     return [state.page for state in desk.incident().pages.values()]
+
+
+def card_of(desk: Desk) -> str:
+    return str(SlackVoice().card(desk.incident(), lambda _: "").blocks)
 
 
 def told(desk: Desk) -> str:
