@@ -159,7 +159,7 @@ class Line:
 
 def narrate(entries: Sequence[Entry]) -> tuple[Line, ...]:
     """In the order of the entries; several streams may be mixed."""
-    teller = _Teller()
+    teller = Teller()
     return tuple(line for entry in entries for line in teller.tell(entry))
 
 
@@ -224,7 +224,9 @@ def _say(kind: str, weight: Weight, text: str, actor: str = MACHINE, **refs: Tex
     return kind, weight, actor, text, {name: ref for name, ref in refs.items() if ref}
 
 
-class _Teller:
+class Teller:
+    """Narrates entries as they come: later sentences build on what it has told."""
+
     def __init__(self) -> None:
         self._streams: dict[str, _Known] = {}
 

@@ -18,7 +18,7 @@ from bot.domain.events import Status
 from bot.domain.incident import Incident
 from bot.domain.record import Entry
 from bot.domain.redaction import redact, redact_text
-from bot.domain.timeline import Line, narrate
+from bot.domain.timeline import Line, Teller
 from bot.drill.scenario import Fight, Finding, Move, Scenario
 from bot.drill.siem import faults_of
 from bot.engine import verbs
@@ -56,7 +56,8 @@ class Rehearsal:
     incident: str = ""
     receipts: list[Receipt] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
-    told: int = 0
+    told: int = 0  # the version of the last entry that was told
+    teller: Teller = field(default_factory=Teller)
     rogue: Rogue | None = None  # the agent, where it fights back
 
     def run(self, progress: Progress) -> Incident:
@@ -209,11 +210,15 @@ class Rehearsal:
         raise ConfigError(move.where, f"{move.who} sees no {action} button {('for ' + move.step) if move.step else ''}")
 
     def _tell(self, progress: Progress) -> None:
-        if self.incident:
-            lines = narrate(self.entries())
-            for line in lines[self.told :]:
+        """What is new since it was told last: the whole record is not read, verified and narrated at every step."""
+        if not self.incident:
+            return
+        with self.engine.store.reading() as tx:
+            news = tx.read(self.incident, self.told)
+        for entry in news:
+            self.told = entry.version
+            for line in self.teller.tell(entry):
                 progress(line)
-            self.told = len(lines)
 
 
 def _value(chat: SimChat, posted: Posted, action: str) -> str:

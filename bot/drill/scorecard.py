@@ -45,6 +45,8 @@ class Scorecard:
         return {
             "scenario": scenario,
             "incident": incident.id,
+            "playbook": incident.frozen.playbook.id if incident.frozen.playbook else None,
+            "runbook": incident.frozen.runbook.id if incident.frozen.runbook else None,
             "containment": str(incident.containment),
             "status": str(incident.status),
             "times": times,

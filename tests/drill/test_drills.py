@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,11 +24,25 @@ def play(scenario: Path, out: Path) -> tuple[int, list[str]]:
     return drill(scenario, out, None, said.append, rehearsal), said
 
 
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], tuple[int, list[str], Path]]:
+    """Exit code, what was said, and the folder of reports. A drill is played once, and every test reads that."""
+
+    @cache
+    def played(scenario: Path) -> tuple[int, list[str], Path]:
+        out = tmp_path_factory.mktemp(scenario.stem)
+        return (*play(scenario, out), out)
+
+    return played
+
+
 @pytest.mark.parametrize("scenario", SHIPPED, ids=lambda path: path.stem)
-def test_a_shipped_drill_meets_its_targets_and_leaves_its_report(scenario: Path, tmp_path: Path) -> None:
-    code, said = play(scenario, tmp_path)
+def test_a_shipped_drill_meets_its_targets_and_leaves_its_report(
+    scenario: Path, shipped: Callable[[Path], tuple[int, list[str], Path]]
+) -> None:
+    code, said, out = shipped(scenario)
     assert code == 0, "\n".join(said)
-    score = json.loads((tmp_path / "score.json").read_text())
+    score = json.loads((out / "score.json").read_text())
     assert score["passed"]
     assert {one["measure"] for one in score["times"]} == {
         "time_to_detect",
@@ -36,24 +52,18 @@ def test_a_shipped_drill_meets_its_targets_and_leaves_its_report(scenario: Path,
     }
     assert all(one["result_seconds"] is not None for one in score["times"])
     for paper in ("postmortem.md", "customer-initial.md", "internal-brief.md"):
-        assert "to be completed by" in (tmp_path / paper).read_text()
-    report = (tmp_path / "report.html").read_text()
+        assert "to be completed by" in (out / paper).read_text()
+    report = (out / "report.html").read_text()
     assert "<svg" in report
     assert "Direct messages to" in report  # Slack, as people saw it
     fetched = re.findall(r"""(?:src|href|url\()\s*=?\s*["']?(https?:[^"')\s]+)""", report)
     assert fetched == []  # self-contained
 
 
-def test_the_shipped_drills_run_every_shipped_playbook(tmp_path: Path) -> None:
-    config = load(EXAMPLE)
-    ran = set()
-    for path in SHIPPED:
-        run = rehearsal(load_scenario(path), config, EXAMPLE, f"sqlite:///{tmp_path}/{path.stem}.db")
-        incident = run.run(lambda _line: None)
-        assert incident.frozen.playbook
-        assert incident.frozen.runbook
-        ran.add(incident.frozen.playbook.id)
-    assert ran == set(config.playbooks)
+def test_the_shipped_drills_run_every_shipped_playbook(shipped: Callable[[Path], tuple[int, list[str], Path]]) -> None:
+    scores = [json.loads((shipped(path)[2] / "score.json").read_text()) for path in SHIPPED]
+    assert all(score["runbook"] for score in scores)
+    assert {score["playbook"] for score in scores} == set(load(EXAMPLE).playbooks)
 
 
 def test_a_drill_that_is_not_contained_in_time_fails(tmp_path: Path) -> None:
