@@ -31,6 +31,6 @@ def cluster_estate(kind: str, clock: SimClock) -> Iterator[ClusterEstate]:
         yield ClusterEstate(clock, sim, sim)
         return
     with KubernetesServer(sim, TOKEN, hang=2) as server:
-        client = KubernetesCluster(by_token(server.url, lambda: TOKEN), connect_timeout=1, read_timeout=0.25)
+        client = KubernetesCluster(by_token(server.url, lambda: TOKEN), connect_timeout=1, read_timeout=0.8)
         yield ClusterEstate(clock, sim, client)
         client.close()

@@ -64,8 +64,8 @@ def town(way: str, clock: SimClock) -> Iterator[Town]:
         return
     private, public = key()
     with GithubServer(sim, "token", app=APP, public_key=public, hang=2) as server:
-        github = HttpGithub("github", server.url, clock, token=lambda: "token", timeout=0.5)
-        app = HttpGithub("github", server.url, clock, app=AppKey(APP, lambda: private), timeout=0.5)
+        github = HttpGithub("github", server.url, clock, token=lambda: "token", timeout=1.0)
+        app = HttpGithub("github", server.url, clock, app=AppKey(APP, lambda: private), timeout=1.0)
         yield Town(clock, sim, github, app, server)
         github.close()
         app.close()

@@ -75,7 +75,7 @@ def estate(request: pytest.FixtureRequest) -> Iterator[Estate]:
         yield Estate(sim, sim, clock)
         return
     with VaultServer(sim, "bot-token", hang=2) as server:
-        vault = HvacVault(server.url, lambda: "bot-token", read_timeout=0.3)
+        vault = HvacVault(server.url, lambda: "bot-token", read_timeout=0.8)
         yield Estate(sim, vault, clock)
         vault.close()
 

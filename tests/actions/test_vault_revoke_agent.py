@@ -95,7 +95,7 @@ def empty(request: pytest.FixtureRequest) -> Iterator[Estate]:
         yield estate(sim)
         return
     with VaultServer(sim, "bot-token", hang=2) as server:
-        vault = HvacVault(server.url, lambda: "bot-token", read_timeout=0.2)
+        vault = HvacVault(server.url, lambda: "bot-token", read_timeout=0.8)
         yield estate(vault)
         vault.close()
 

@@ -36,7 +36,7 @@ def server(clock: SimClock) -> Iterator[KubernetesServer]:
 
 @pytest.fixture
 def client(server: KubernetesServer) -> Iterator[KubernetesCluster]:
-    made = KubernetesCluster(by_token(server.url, lambda: TOKEN), connect_timeout=0.5, read_timeout=0.3)
+    made = KubernetesCluster(by_token(server.url, lambda: TOKEN), connect_timeout=0.5, read_timeout=0.8)
     yield made
     made.close()
 
