@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import uuid
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -88,6 +89,7 @@ class Simulated:
         self.sim = SimAws(clock)
         self.clock, self.faults, self.account, self.id = clock, self.sim.faults, self.sim.account(), self.sim.id
         self.add_user, self.add_key = self.sim.iam.add_user, self.sim.iam.add_key
+        self.add_group = self.sim.iam.add_group
         self.terminate = self.sim.ec2.terminate
 
     def add_role(self, name: str, *, path: str = "/") -> str:
@@ -167,6 +169,13 @@ class Real:
         for key in self.iam.list_access_keys(UserName=name)["AccessKeyMetadata"]:
             self.iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
         self.iam.delete_user(UserName=name)
+
+    def add_group(self, name: str, user: str, policy: str, document: Mapping[str, Any], *attached: str) -> None:
+        self.iam.create_group(GroupName=name)
+        self.iam.put_group_policy(GroupName=name, PolicyName=policy, PolicyDocument=json.dumps(document))
+        for arn in attached:
+            self.iam.attach_group_policy(GroupName=name, PolicyArn=arn)
+        self.iam.add_user_to_group(GroupName=name, UserName=user)
 
     def add_console(self, user: str) -> None:
         self.iam.create_login_profile(UserName=user, Password="not-a-secret-1A!")

@@ -18,18 +18,17 @@ from bot.ports import Ports, connected
 
 WINDOW = timedelta(hours=24)
 PAGES = 20  # of 50 events, for one lookup: CloudTrail answers two a second
-RETENTION = timedelta(days=365)  # where nobody says otherwise
 ACTIVITY = 10_000  # entries of a gateway's log
 
 
 class CollectEvidence(Action):
     """Collects what an agent did in the last 24 hours and what it was allowed to: its interaction log from each gateway
     (prompts, tool calls, memory, effects, policy decisions), the CloudTrail events of its access keys, users and roles,
-    the IAM policies in force for them, and from Vault its leases, its entity's policies and its lines of the audit log,
-    where firedoor.yaml says where that is. All sources are asked at once, for 45 seconds; one that cannot be read, or
-    not in time, is named in `missing`, and containment waits for none of them. Secrets are taken out, and the manifest
-    says how many, of which kind and where. Each item goes into the evidence store under its SHA-256, locked for as long
-    as `evidence.retain` says, and a manifest lists them all."""
+    the IAM policies in force for them and for the users' groups, and from Vault its leases, its entity's policies and
+    its lines of the audit log, where firedoor.yaml says where that is. All sources are asked at once, for 45 seconds;
+    one that cannot be read, or not in time, is named in `missing`, and containment waits for none of them. Secrets are
+    taken out, and the manifest says how many, of which kind and where. Each item goes into the evidence store under its
+    SHA-256, locked for as long as `evidence.retain` says, and a manifest lists them all."""
 
     id = "evidence.collect"
     params = (Param("agent", doc="id of an enrolled agent"),)
@@ -38,9 +37,11 @@ class CollectEvidence(Action):
         "gateway": ("GET /v1/agents/{id}/activity",),
         "aws": (
             "cloudtrail:LookupEvents",
-            *(f"iam:Get{kind}" for kind in ("Role", "User", "RolePolicy", "UserPolicy", "Policy", "PolicyVersion")),
-            *(f"iam:List{kind}" for kind in ("RolePolicies", "UserPolicies")),
-            *(f"iam:ListAttached{kind}" for kind in ("RolePolicies", "UserPolicies")),
+            *(f"iam:Get{kind}" for kind in ("Role", "User", "Policy", "PolicyVersion")),
+            *(f"iam:Get{kind}Policy" for kind in ("Role", "User", "Group")),
+            *(f"iam:List{kind}Policies" for kind in ("Role", "User", "Group")),
+            *(f"iam:ListAttached{kind}Policies" for kind in ("Role", "User", "Group")),
+            "iam:ListGroupsForUser",
             *("s3:PutObject", "s3:PutObjectRetention", "s3:GetObjectVersion", "s3:GetObjectRetention"),
         ),
         "vault": (

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
 
-from bot.actions import Action, k8s
-from bot.actions.evidence_collect import RETENTION
+from bot.actions import Action, evidence, k8s
+from bot.actions.evidence import Source
 from bot.domain.agent import Agent
 from bot.domain.outcome import Done, Failed, Grade, Outcome, Pending
 from bot.domain.playbook import Target
-from bot.domain.redaction import Json
 from bot.errors import SystemFailure
 from bot.ports import Cluster, Evidence, Ports
 
+KIND = "pod_logs"
 BOX = timedelta(seconds=90)  # until what was not read is left
 PODS = 50
 LOG = 1024 * 1024  # bytes of one log
@@ -24,14 +23,15 @@ LOG = 1024 * 1024  # bytes of one log
 
 class CollectPods(Action):
     """Keeps what the agent's pods are and said: of each its manifest, its events, and the log of every container, of
-    this run and of the one before (the last 10,000 lines, at most 1 MiB). Secrets are taken out. A pod is the agent's
-    by its `pod_labels` or its service account. Each is stored under its SHA-256, kept for 365 days, and a manifest
-    lists them all. After 90 seconds, and after 50 pods, it ends: what was not read is named in `missing`, there too.
+    this run and of the one before (the last 10,000 lines, at most 1 MiB). Secrets are taken out, and
+    the manifest says how many, of which kind and where. A pod is the agent's by its `pod_labels` or its service
+    account. Each is stored under its SHA-256, locked for as long as `evidence.retain` says, and a manifest lists them
+    all. After 90 seconds, and after 50 pods, it ends: what was not read is named in `missing`, there too.
     Logs are lost with their pods: run it beside the cuts, not after k8s.scale_to_zero."""
 
     id = "k8s.collect_pods"
     params = (k8s.AGENT, k8s.CONNECTION)
-    outputs = ("manifest", "manifest_sha256", "items", "missing")
+    outputs = ("manifest", "manifest_sha256", "items", "missing", "redacted", "locked_until")
     permissions: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "kubernetes": ("list pods", "get pods", "get pods/log", "list events"),
         "aws": ("s3:PutObject", "s3:PutObjectRetention", "s3:GetObjectVersion"),
@@ -67,10 +67,10 @@ class CollectPods(Action):
         if not todo:
             return self._manifest(params, ports, ports.evidence, so_far, key)
         if now - since >= BOX:
-            late = [f"{each['namespace']}/{each['name']}: the time was up" for each in todo]
+            late = [_lacking(params, each, "", "the time was up") for each in todo]
             rest = {**so_far, "todo": [], "missing": [*so_far["missing"], *late]}
             return self._manifest(params, ports, ports.evidence, rest, key)
-        item, missing = _collect(todo[0], cluster, ports, ports.evidence, since + RETENTION)
+        item, missing = _collect(params, todo[0], cluster, ports, ports.evidence, key, since + ports.retain)
         done = {**so_far, "todo": todo[1:], "items": [*so_far["items"], item]}
         kept = {**done, "missing": [*so_far["missing"], *missing]}
         return Pending(now, kept, f"{len(todo) - 1} pods to go")
@@ -79,17 +79,27 @@ class CollectPods(Action):
         self, params: Mapping[str, Any], ports: Ports, shelf: Evidence, so_far: Mapping[str, Any], key: str
     ) -> Done:
         manifest = {
-            "schema": "firedoor/evidence/v1",
+            "schema": evidence.SCHEMA,
             "agent": params["agent"],
             "key": key,
             "collected_at": so_far["since"],
             "items": so_far["items"],
             "missing": so_far["missing"],
         }
-        until = datetime.fromisoformat(so_far["since"]) + RETENTION
-        stored = shelf.put(_json(manifest), name=f"{params['agent']}-pods-manifest.json", retain_until=until)
-        evidence = {"manifest": stored.address, "manifest_sha256": stored.sha256, "items": len(so_far["items"])}
-        return Done(Grade.CONFIG, {**evidence, "missing": [*so_far["missing"]]})
+        until = datetime.fromisoformat(so_far["since"]) + ports.retain
+        name = f"{params['agent']}-pods-manifest.json"
+        stored = shelf.put(evidence.as_bytes(manifest), name=name, retain_until=until)
+        return Done(
+            Grade.CONFIG,
+            {
+                "manifest": stored.address,
+                "manifest_sha256": stored.sha256,
+                "items": len(so_far["items"]),
+                "missing": [f"{one['source']}: {one['why']}" for one in so_far["missing"]],
+                "redacted": sum(item["redacted"]["count"] for item in so_far["items"]),
+                "locked_until": stored.locked_until.isoformat() if stored.locked_until else "",
+            },
+        )
 
     def verify(self, params: Mapping[str, Any], ports: Ports) -> Done | None:
         """None: what was stored is checked by its manifest, whose address is in the record and not in the params."""
@@ -101,37 +111,48 @@ def _begin(params: Mapping[str, Any], cluster: Cluster, now: datetime) -> Mappin
     todo = [
         {"namespace": pod.namespace, "name": pod.name, "uid": pod.uid, "containers": [*pod.containers]} for pod in found
     ]
-    beyond = [f"{len(todo) - PODS} more pods: {PODS} are the most"] if len(todo) > PODS else []
+    why = f"{len(todo) - PODS} more pods: {PODS} are the most"
+    beyond = [{"source": f"k8s/{params['connection']}", "kind": KIND, "why": why}] if len(todo) > PODS else []
     return {"since": now.isoformat(), "todo": todo[:PODS], "items": [], "missing": beyond}
 
 
 def _collect(
-    pod: Mapping[str, Any], cluster: Cluster, ports: Ports, shelf: Evidence, until: datetime
-) -> tuple[dict[str, Any], list[str]]:
-    """The item, and what of it could not be read. A failure of the evidence store is not caught."""
-    found: dict[str, Json] = {}
-    missing: list[str] = []
-    named = f"{pod['namespace']}/{pod['name']}"
+    params: Mapping[str, Any],
+    pod: Mapping[str, Any],
+    cluster: Cluster,
+    ports: Ports,
+    shelf: Evidence,
+    key: str,
+    until: datetime,
+) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """The item, a record a part, and what could not be read. A failure of the evidence store is not caught."""
+    found: list[dict[str, Any]] = []
+    missing: list[dict[str, str]] = []
     for part, read in _parts(pod, cluster):
         try:
             value = read()
         except SystemFailure as failure:
-            missing.append(f"{named} {part}: {ports.clean(failure.why)}")
+            missing.append(_lacking(params, pod, part, str(ports.clean(failure.why))))
             continue
         if value is not None:
-            found[part] = json.loads(json.dumps(value, default=str))
-    clean = _json(ports.clean({"pod": named, "uid": pod["uid"], **found}))
-    stored = shelf.put(clean, name=f"pod-{named.replace('/', '_')}.json", retain_until=until)
+            found.append({"pod": _named(pod), "uid": pod["uid"], "part": part, "value": value})
     if not found:
-        missing.append(f"{named}: it is gone")
-    return {
-        "pod": named,
-        "parts": sorted(found),
-        "redacted": clean.count(b"[redacted:"),
-        "sha256": stored.sha256,
-        "size": stored.size,
-        "address": stored.address,
-    }, missing
+        missing.append(_lacking(params, pod, "", "it is gone"))
+    source = Source(_source(params, pod), KIND, params["connection"], lambda: found)
+    item = evidence.keep(ports, shelf, source, found, key=key, keep_until=until)
+    return item | {"parts": sorted(one["part"] for one in found)}, missing
+
+
+def _lacking(params: Mapping[str, Any], pod: Mapping[str, Any], part: str, why: str) -> dict[str, str]:
+    return {"source": "/".join(filter(None, (_source(params, pod), part))), "kind": KIND, "why": why}
+
+
+def _source(params: Mapping[str, Any], pod: Mapping[str, Any]) -> str:
+    return f"k8s/{params['connection']}/{_named(pod)}"
+
+
+def _named(pod: Mapping[str, Any]) -> str:
+    return f"{pod['namespace']}/{pod['name']}"
 
 
 def _parts(pod: Mapping[str, Any], cluster: Cluster) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -146,8 +167,3 @@ def _parts(pod: Mapping[str, Any], cluster: Cluster) -> Iterator[tuple[str, Call
             )
     yield "manifest", partial(cluster.pod_manifest, namespace, name)
     yield "events", lambda: [*cluster.events(namespace, pod["uid"])] or None
-
-
-def _json(value: Json) -> bytes:
-    """The same value, the same bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

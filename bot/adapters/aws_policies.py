@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,8 +15,9 @@ _GONE = ("NoSuchEntity",)
 
 
 class IamPolicies:
-    """The reading part of ports.Iam. Permissions: iam:Get{Role,User}, iam:List{Role,User}Policies,
-    iam:Get{Role,User}Policy, iam:ListAttached{Role,User}Policies, iam:GetPolicy, iam:GetPolicyVersion."""
+    """The reading part of ports.Iam. Permissions: iam:Get{Role,User}, iam:List{Role,User,Group}Policies,
+    iam:Get{Role,User,Group}Policy, iam:ListAttached{Role,User,Group}Policies, iam:ListGroupsForUser, iam:GetPolicy,
+    iam:GetPolicyVersion."""
 
     def __init__(self, api: AwsApi) -> None:
         self._api = api
@@ -24,7 +26,14 @@ class IamPolicies:
         return self._policies("role", role)
 
     def user_policies(self, user: str) -> tuple[PolicyVersion, ...] | None:
-        return self._policies("user", user)
+        own = self._policies("user", user)
+        return None if own is None else (*own, *self._groups(user))
+
+    def _groups(self, user: str) -> Iterator[PolicyVersion]:
+        for group in self._listed("list_groups_for_user", "Groups", {"UserName": user}):
+            name = str(group["GroupName"])
+            for policy in self._each("group", {"GroupName": name}, {}):
+                yield replace(policy, group=name)
 
     def _policies(self, kind: str, name: str) -> tuple[PolicyVersion, ...] | None:
         who = {f"{kind.capitalize()}Name": name}

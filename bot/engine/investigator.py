@@ -118,7 +118,8 @@ class _Reading:
         found = self._load(f"manifest {kept.sha256[:12]}", kept.address, kept.sha256)
         if not isinstance(found, Mapping):
             return
-        self._logs = self._lost = 0
+        if _asks_the_agent(found):
+            self._logs = self._lost = 0
         window = found.get("window")
         since = moment(window.get("from")) if isinstance(window, Mapping) else None
         for kind, said in lacking(found):
@@ -156,6 +157,12 @@ class _Reading:
             except (ValueError, RecursionError):
                 self.missing.append(f"{what}: it is no JSON")
         return None
+
+
+def _asks_the_agent(manifest: Mapping[str, Any]) -> bool:
+    """Whether it tells of the agent's own log at all: one of its pods says nothing about it."""
+    items = [one for one in manifest.get("items") or () if isinstance(one, Mapping)]
+    return "agent_activity" in {*(one.get("kind") for one in items), *(kind for kind, _ in lacking(manifest))}
 
 
 def _known(

@@ -35,6 +35,7 @@ class PolicyVersion:
     name: str
     version: str  # of a managed one: v7
     document: Mapping[str, Any]
+    group: str = ""  # of a user: which of its groups has it
 
 
 class Iam(Protocol):
@@ -87,7 +88,7 @@ class Iam(Protocol):
         """Everything that says what the role may do, and who may be it; None where it is gone."""
 
     def user_policies(self, user: str) -> tuple[PolicyVersion, ...] | None:
-        """Without those of the user's groups."""
+        """The user's own, and those of each of its groups; None where it is gone."""
 
     def server_time(self) -> datetime:
         """AWS's own clock (the Date header of an STS answer: STS stamps the sessions), in whole seconds: the cutoff for

@@ -31,9 +31,11 @@ class _Principal:
     attached: list[str] = field(default_factory=list)
 
     console: bool = False  # a user's password
+    groups: dict[str, _Principal] = field(default_factory=dict)  # a user's, by name
 
     def documents(self) -> tuple[Document, ...]:
-        return (*self.inline.values(), *(MANAGED[arn] for arn in self.attached))
+        own = (*self.inline.values(), *(MANAGED[arn] for arn in self.attached))
+        return (*own, *(document for group in self.groups.values() for document in group.documents()))
 
 
 class SimIam:
@@ -56,6 +58,11 @@ class SimIam:
     def add_user(self, name: str, *, attached: Sequence[str] = ("AdministratorAccess",)) -> None:
         arn = f"arn:aws:iam::{self._estate.id}:user/{name}"
         self.users[name] = _Principal(arn, attached=[f"arn:aws:iam::aws:policy/{each}" for each in attached])
+
+    def add_group(self, name: str, user: str, policy: str, document: Document, *attached: str) -> None:
+        """A group with this inline policy and these managed ones (ARNs), which the user is in."""
+        arn = f"arn:aws:iam::{self._estate.id}:group/{name}"
+        self.users[user].groups[name] = _Principal(arn, {policy: document}, [*attached])
 
     def add_key(self, user: str, *, id: str = "", active: bool = True) -> str:
         """A long-term access key of that user; returns its id."""
@@ -165,7 +172,11 @@ class SimIam:
 
     def user_policies(self, user: str) -> tuple[PolicyVersion, ...] | None:
         with self._estate.call("user_policies"):
-            return tuple(_in_force(self.users[user])) if user in self.users else None
+            if user not in self.users:
+                return None
+            groups = self.users[user].groups.items()
+            of_groups = (replace(one, group=name) for name, group in groups for one in _in_force(group))
+            return (*_in_force(self.users[user]), *of_groups)
 
     def server_time(self) -> datetime:
         with self._estate.call("server_time"):

@@ -373,6 +373,7 @@ _ALL = (
     Verb("reopen", "it is not over", "reopen", _plain("reopen")),
     Verb("merge", "this incident is part of another", "merge INC-8", _merge),
     Verb("private", "only those invited see it from now on", "private", _plain("private")),
+    Verb("audit", "was a human asked? look again", "audit", _plain("audit"), ("approvals", "investigate")),
     Verb("postmortem", "the drafted postmortem", "postmortem", _look("postmortem"), ("report",)),
     Verb("why", "why deduplicated, paged, or (not) contained", "why paged", _why),
     Verb("drill", "practise", "drill", _look("drill"), alone=True),

@@ -155,15 +155,16 @@ def _heading(incident: Incident) -> Block:
 
 
 def _menu(incident: Incident) -> Iterator[tuple[str, list[str]]]:
+    audits = ["audit"] if incident.audited else []  # by then there is evidence to be audited
     if incident.over:
-        yield "After it", ["reopen", "timeline", "postmortem", "why", "note"]
+        yield "After it", ["reopen", "timeline", "postmortem", "why", "note", *audits]
         return
     yield "Now", ["unack" if incident.acked_by else "ack", "escalate", "page", "silence", "contain"]
     decide = ["approve", "refuse"] if open_requests(incident) else []
     yield "Steps", [*decide, *(["form"] if open_forms(incident) else []), "release"]
     yield "Room", ["update", "task", "role", "note", "private"]
     yield "State", ["sev", "status", "merge", "resolve"]
-    yield "Read", ["timeline", "why", "oncall", "postmortem"]
+    yield "Read", ["timeline", "why", "oncall", "postmortem", *audits]
 
 
 def _labelled(verb: str) -> str:
@@ -314,7 +315,7 @@ def _form(memo: Memo, scene: Scene) -> Form:
     manual = waiting[step]
     inputs = [_form_input(name, kind) for name, kind in manual.form.items()]
     audited = scene.state.audited  # the finding, beside the question that asks for it
-    found = [kit.context(f"Approval path: {entities(audit_text(audited))}")] if audited else []
+    found = [kit.context(f"Approval path: {entities(plain(audit_text(audited), 200))}")] if audited else []
     return (
         "Complete a step",
         "Complete",

@@ -13,6 +13,7 @@ from bot.domain.approval import ApprovalState
 from bot.domain.conversation import ROLES
 from bot.domain.events import Status
 from bot.domain.incident import Incident
+from bot.domain.wording import audit_text
 from bot.engine import verbs
 from bot.engine.proof import TOTP, Proof, codes_of, prove
 from bot.engine.responder import Responder
@@ -216,6 +217,7 @@ _PLAIN: dict[str, Callable[[str, str], Job]] = {
     "rollback": lambda incident, person: verbs.rollback(incident, person, VIA),
     "replay": lambda incident, person: verbs.replay(incident, person, VIA),
     "return": lambda incident, person: verbs.bring_back(incident, "", person, VIA),
+    "audit": lambda incident, person: verbs.audit(incident, person, VIA),
     "private": lambda incident, person: verbs.make_private(incident, person, VIA),
 }
 
@@ -238,6 +240,9 @@ def _done(verb: str, after: Incident) -> str:
             return f"Asked: {asked.id} of {id}. Two others have to approve it."
         case "replay":
             return f"The alerts of {id} are being replayed in the sandbox."
+        case "audit":
+            found = f"Approval path: {plain(audit_text(after.audited), 200)}. " if after.audited else ""
+            return f"{found}{id} is being audited anew: what is found comes into its thread."
         case "private":
             return f"{id} is private from now on."
     return f"{id} is now {spoken(after.status)}."

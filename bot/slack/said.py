@@ -12,7 +12,7 @@ from bot.domain.events import Status
 @dataclass(frozen=True, slots=True)
 class Plain:
     """A verb that needs no more words: ack, unack, escalate, contain, rollback, replay, return, resolve, reopen,
-    private."""
+    private, audit."""
 
     verb: str
 

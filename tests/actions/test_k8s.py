@@ -538,6 +538,13 @@ def test_pods_are_kept_without_their_secrets(drill: Drill) -> None:
     assert (done.grade, done.evidence["items"], done.evidence["missing"]) == (Grade.CONFIG, 2, [])
     manifest = json.loads(drill.evidence.get(done.evidence["manifest"]) or b"")
     kept = [json.loads(drill.evidence.get(item["address"]) or b"") for item in manifest["items"]]
+    assert {item["kind"] for item in manifest["items"]} == {"pod_logs"}
+    assert [item["source"] for item in manifest["items"]] == [f"k8s/kubernetes/{HERE}/{pod}" for pod in (one, two)]
+    until = (drill.estate.clock.now() + drill.ports.retain).isoformat()
+    assert {item["locked_until"] for item in manifest["items"]} == {until} == {done.evidence["locked_until"]}
+    assert done.evidence["redacted"] == sum(item["redacted"]["count"] for item in manifest["items"]) >= 2
+    pointer = manifest["items"][1]["redacted"]["where"][0]
+    assert pointer.endswith("/env/0/value")
     text = json.dumps(kept)
     assert "the run before" in text
     assert "BackOff" in text
@@ -561,7 +568,8 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_kept(drill: Drill) -> None
     assert sum('cannot get resource "pods/log"' in each for each in done.evidence["missing"]) == 4
     outcome = stage(CollectPods(), params(CollectPods()), drill.ports, key=KEY, so_far=first.so_far)
     assert isinstance(outcome, Pending)
-    assert f"agents/{gone}: it is gone" in outcome.so_far["missing"]
+    named = {"source": f"k8s/kubernetes/agents/{gone}", "kind": "pod_logs", "why": "it is gone"}
+    assert named in outcome.so_far["missing"]
 
 
 def test_it_ends_when_its_time_is_up_and_with_too_many(drill: Drill) -> None:
@@ -573,7 +581,7 @@ def test_it_ends_when_its_time_is_up_and_with_too_many(drill: Drill) -> None:
     drill.estate.clock.forward(seconds=91)
     done = stage(CollectPods(), params(CollectPods()), drill.ports, key=KEY, so_far=first.so_far)
     assert isinstance(done, Done)
-    assert done.evidence["missing"][0] == "12 more pods: 50 are the most"
+    assert done.evidence["missing"][0] == "k8s/kubernetes: 12 more pods: 50 are the most"
     assert len(done.evidence["missing"]) == 51
 
 

@@ -47,6 +47,17 @@ def test_a_user_says_all_that_is_its_own(account: Estate):
     assert iam.user_policies("nobody") is None
 
 
+def test_a_user_says_what_its_groups_have_too(account: Estate):
+    name, group = fresh("user"), fresh("group")
+    account.add_user(name)
+    account.add_group(group, name, "of-the-group", POLICY, DENY_ALL)
+    found = account.account.iam.user_policies(name)
+    of_group = {(one.kind, one.name): one.document for one in found or () if one.group == group}
+    assert of_group.keys() == {("inline", "of-the-group"), ("managed", DENY_ALL)}
+    assert of_group["inline", "of-the-group"] == POLICY
+    assert {one.group for one in found or ()} - {""} == {group}
+
+
 @dataclass
 class Known:
     sim: SimVault

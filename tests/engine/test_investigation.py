@@ -16,7 +16,7 @@ from bot.domain.evidence import custody, manifests
 from bot.domain.incident import Incident
 from bot.domain.timeline import narrate
 from bot.engine import verbs
-from bot.engine.investigator import investigate
+from bot.engine.investigator import _Reading, investigate
 from bot.errors import RecordBroken, Refused
 from tests.engine.desk import Desk
 
@@ -180,6 +180,22 @@ def test_a_record_that_cannot_be_read_makes_it_unknown_and_not_bypassed(desk: De
     verdicts = {one.deed.name: str(one.verdict) for one in _again(desk, desk.estate.evidence, other=broken).findings}
     assert verdicts["tool:deploy.run"] == "unknown"
     assert verdicts["tool:db.migrate.orders"] == "bypassed"
+
+
+def test_a_manifest_of_pods_does_not_make_the_agents_own_log_missing(desk: Desk):
+    three_deeds(desk)
+    store, incident = desk.estate.evidence, desk.incident("INC-2")
+    (kept_one,) = manifests(desk.entries("INC-2"))
+    item = {"source": "k8s/kubernetes/agents/a", "kind": "pod_logs", "sha256": "0", "address": "gone"}
+    late = {
+        "items": [item],
+        "missing": [{"source": "k8s/kubernetes/agents/b", "kind": "pod_logs", "why": "it is gone"}],
+    }
+    put = store.put(json.dumps(late).encode(), name="pods", retain_until=None)
+    read = _Reading(store, incident)
+    assert [*read.manifest(kept_one), *read.manifest(replace(kept_one, address=put.address, sha256=put.sha256))]
+    assert read.heard
+    assert "k8s/kubernetes/agents/b: it is gone" in read.missing
 
 
 def test_without_a_policy_it_says_that_nothing_was_judged(tmp_path: Path):

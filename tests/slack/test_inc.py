@@ -12,6 +12,8 @@ import pytest
 from bot.domain.alert import Sev
 from bot.domain.events import (
     Acknowledged,
+    ApprovalsAudited,
+    AuditAsked,
     Escalated,
     MadePrivate,
     Merged,
@@ -112,6 +114,21 @@ def test_the_picture_and_the_postmortem_are_sent_to_whoever_asks(desk: Desk) -> 
 
 def files(desk: Desk, user: str) -> list[Any]:
     return [message.shown().get("files") for message in desk.direct(user)]
+
+
+def test_an_audit_is_asked_for_and_answered_with_the_finding(desk: Desk) -> None:
+    id, channel = room(desk)
+    desk.until(lambda: desk.state(id).audited, "the audit that runs by itself")
+    desk.inc(SRE, "audit", channel)
+    desk.hears(SRE, f"Approval path: no privileged action was seen. {id} is being audited anew")
+    assert [(asked.by, asked.via) for asked in desk.events(id, AuditAsked)] == [("sre-1", "slack")]
+    desk.until(lambda: len(desk.events(id, ApprovalsAudited)) == 2, "the new finding")
+    desk.inc(SRE, f"approvals {id}", ROOM)
+    desk.hears(SRE, f"{id} is being audited anew: what is found comes into its thread.")
+    desk.inc(SRE, 'new "Nothing collected" sev4')
+    desk.hears(SRE, "INC-2 is open")
+    desk.inc(SRE, "audit INC-2", ROOM)
+    desk.hears(SRE, "INC-2 has no evidence yet")
 
 
 def test_elsewhere_it_asks_which_incident_is_meant(desk: Desk) -> None:

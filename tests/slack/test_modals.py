@@ -12,7 +12,7 @@ import pytest
 from bot.config import EXAMPLE, load
 from bot.config.people import Person
 from bot.domain.alert import Sev
-from bot.domain.events import Status, TextRef
+from bot.domain.events import ApprovalsAudited, Status, TextRef
 from bot.domain.incident import Incident
 from bot.domain.playbook import Manual, Step
 from bot.domain.state import Task
@@ -230,9 +230,28 @@ def test_a_manual_step_is_a_form_of_its_own() -> None:
     }
 
 
+def test_what_the_audit_found_stands_beside_the_question() -> None:
+    memo = Memo("form", "INC-7", shown="impact")
+    state = begin(FORM).incident
+    assert "Approval path" not in str(ask(memo, Scene(PEOPLE, state)))
+    audited = ApprovalsAudited("INC-7/9.0", TextRef("a", "d"), valid=2, bypassed=1, misapplied=0, unknown=0, policy="p")
+    for found, words in (
+        (audited, "Approval path: 1 bypassed, 2 valid"),
+        (replace(audited, why=EVIL), "Approval path: "),
+    ):
+        view = ask(memo, Scene(PEOPLE, replace(state, audited=found)))
+        check(view)
+        kinds = [block["type"] for block in view["blocks"]]
+        assert [kinds[n] for n, block in enumerate(view["blocks"]) if words in str(block)] == ["context"]
+        assert kinds.index("context") < kinds.index("input")
+        whole = menu(Memo("menu", "INC-7"), replace(state, audited=found))
+        check(whole)
+        assert "menu:audit" in str(whole)
+
+
 def test_every_verb_that_a_person_can_say_has_a_form_or_needs_none() -> None:
     assert {*ASKING} | {
-        *("ack", "unack", "escalate", "contain", "resolve", "reopen", "private"),
+        *("ack", "unack", "escalate", "contain", "resolve", "reopen", "private", "audit"),
         *("timeline", "oncall", "postmortem", "drill", "help", "rollback", "replay", "return"),
     } == {*VERBS}
     assert {*QUESTIONS} == {"deduplicated", "paged", "contained"}
