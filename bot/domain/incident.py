@@ -105,7 +105,8 @@ __all__ = [
 ]
 
 NEWS_KEPT = 100
-WARNINGS = ("undone:", "used:", "unread:")  # reasons of pages for a cut that stood and counts no more
+LEFT_ALIVE = "left_alive"  # reason of a page for what may not be cut, and was found alive after the cuts
+WARNINGS = ("undone:", "used:", "unread:", LEFT_ALIVE)  # the others: of pages for a cut that stood and counts no more
 
 
 def due(incident: Incident, now: datetime) -> tuple[DeadlinePassed, ...]:

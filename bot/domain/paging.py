@@ -16,15 +16,17 @@ from bot.domain.events import (
     Escalated,
     Opened,
     PageFailed,
+    Phase,
     PostFailed,
     Standing,
     StatusChanged,
     Summoned,
+    Surveyed,
     Unacknowledged,
     Verified,
 )
 from bot.domain.fallback import newly_unproved
-from bot.domain.incident import Incident, StepStatus, is_held
+from bot.domain.incident import LEFT_ALIVE, Incident, StepStatus, is_held
 from bot.domain.outcome import Done, Grade
 from bot.domain.playbook import OnError, OnTimeout
 from bot.domain.turn import Turn
@@ -54,6 +56,8 @@ def page_people(turn: Turn) -> None:
             _page(turn, PageKind.FAILURE, _responsible(turn.now), f"deferred:{','.join(steps)}", turn.at)
         case Verified():
             _page_lost(turn, turn.event)
+        case Surveyed(phase=Phase.AFTER):
+            _page_left_alive(turn)
         case PostFailed(purpose=purpose) if purpose.startswith("approval:"):
             _approval_unposted(turn, purpose.partition(":")[2])
     _page_failures(turn)
@@ -197,11 +201,28 @@ def _page_lost(turn: Turn, event: Verified) -> None:
         return
     last, repeat = now.warned.get(reason), timedelta(seconds=now.begun.timers.containment_repeat)
     if now.over:
-        stand = reached(now.frozen.matrix, turn.at - now.start, now.floor)
-        roles = [role for level in now.frozen.matrix.levels[: stand.levels] for role in level.roles]
-        notify(turn, roles, f"{reason}:{now.version}", turn.at)
+        notify(turn, _roles(turn), f"{reason}:{now.version}", turn.at)
     elif last is None or turn.at - last >= repeat:
         _page(turn, PageKind.CONTAINMENT, _responsible(now), reason, turn.at)
+
+
+def _page_left_alive(turn: Turn) -> None:
+    """Sessions that the agent got by chaining roles, and that agents.yaml lets nobody cut, fail no step: containment is
+    judged without them. People hear of them once, and again of others. After the end of the incident it is a notice."""
+    now, before = turn.now, turn.before.surveys.get(Phase.AFTER)
+    known = {(one.system, one.id) for one in before.uncut} if before and LEFT_ALIVE in now.warned else set()
+    if not now.reach or all((one.system, one.id) in known for one in now.reach.uncut):
+        return
+    if now.over:
+        notify(turn, _roles(turn), f"{LEFT_ALIVE}:{now.version}", turn.at)
+    else:
+        _page(turn, PageKind.FAILURE, _responsible(now), LEFT_ALIVE, turn.at)
+
+
+def _roles(turn: Turn) -> list[str]:
+    """Of the levels that the clock has reached, whoever has acknowledged."""
+    stand = reached(turn.now.frozen.matrix, turn.at - turn.now.start, turn.now.floor)
+    return [role for level in turn.now.frozen.matrix.levels[: stand.levels] for role in level.roles]
 
 
 def lost_reason(before: Incident, event: Verified) -> str:

@@ -74,6 +74,7 @@ def reason_text(reason: str) -> str:
         "undone": f"{rest} was taken away and is put back",
         "used": f"what {rest} cut was used after the cut",
         "unread": f"{rest} cannot be verified any more",
+        "left_alive": "sessions of chained roles are left alive that agents.yaml does not let be cut",
         "summoned": "somebody in the room asks for you",
         "escalated": "the room asks for the next level",
     }.get(kind, reason)
@@ -90,6 +91,7 @@ def topic_text(topic: str) -> str:
         "undone": f"{rest.partition(':')[0]} was taken away and is put back",
         "used": f"what {rest.partition(':')[0]} cut was used after the cut",
         "unread": f"{rest.partition(':')[0]} cannot be verified any more",
+        "left_alive": "sessions of chained roles are left alive that agents.yaml does not let be cut",
     }
     return named.get(kind, topic)
 

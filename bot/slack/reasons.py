@@ -30,6 +30,8 @@ def why_paged(incident: Incident, page: Page | Notify) -> str:
             return f"STILL ALIVE: what {looked} cut was used after the cut"
         case "unread":
             return f"{looked} cannot be verified any more"
+        case "left_alive":
+            return f"LEFT ALIVE: {_uncut(incident)} that agents.yaml does not let be cut"
         case "deferred":
             return f"HELD BACK by a limit and not cut: {step}"
         case "approval":
@@ -95,6 +97,10 @@ def next_for(incident: Incident, page: Page | Notify) -> str:
             return f"cut what the agent came back with: the card names it. {step} is done again meanwhile."
         case "unread":
             return f"look by hand whether {step} stands{_answer(run)}, or take it as it is (commander)."
+        case "left_alive":
+            return (
+                "cut them by hand (the role's sessions, in its account), or ask whose role it is: nothing here does it."
+            )
         case "deferred":
             return f"a commander decides whether this runs now: {step}{_answer(run)}. Until then nothing of it is cut."
         case "approval":
@@ -132,6 +138,12 @@ def _then(incident: Incident) -> str:
                 f" Else {level_name(incident, number)} is paged at {moment(incident, incident.start + level.page_at)}."
             )
     return ""
+
+
+def _uncut(incident: Incident) -> str:
+    found = incident.reach.uncut if incident.reach else ()
+    roles = listed(list(dict.fromkeys(plain(one.of, 80) for one in found))[:3])
+    return f"{len(found)} chained session{'s' if len(found) != 1 else ''} of {roles}" if found else "chained sessions"
 
 
 def _answer(run: StepRun | None) -> str:

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 from bot.domain.agent import CHILDREN, Agent, delegates_of
 from bot.domain.containment import Containment
-from bot.domain.events import Phase
+from bot.domain.decisions import PageKind
+from bot.domain.events import Phase, Status, StatusChanged
 from bot.domain.expression import Item, Literal, Name
 from bot.domain.outcome import Done, Grade
 from bot.domain.reach import LISTED, Alive, Held, Reach, living_text, named, radius
@@ -116,3 +117,42 @@ def test_the_radius_counts_everything_and_lists_the_worst() -> None:
 def test_the_best_known_of_two_sessions_of_one_name_counts() -> None:
     dead = replace(GOT, alive=Alive.NO, why="revoked")
     assert Reach.of([dead, GOT]).held == Reach.of([GOT, dead]).held == (GOT,)
+
+
+UNCUT = replace(GOT, id="AROA2:x", of="other", allowed=False)
+
+
+def test_people_are_paged_once_for_a_chained_session_that_may_not_be_cut_and_again_for_another() -> None:
+    desk = Desk()
+    desk.open(playbook(OWN))
+    desk.survey(UNCUT)
+    desk.settle("own", DONE)
+    assert desk.pages(PageKind.FAILURE) == [], "before the cuts it is no news"
+    desk.survey(UNCUT, GOT)
+    first = desk.pages(PageKind.FAILURE)
+    assert desk.incidents["INC-1"].containment is Containment.CONTAINED, "it is judged by its steps"
+    assert {page.reason for page in first} == {"left_alive"}
+    desk.send(PageKind.FAILURE)
+    desk.forward(15)
+    desk.survey(UNCUT)
+    assert desk.pages(PageKind.FAILURE) == [], "nothing is new"
+
+
+def test_another_session_that_is_found_later_pages_again_and_after_the_end_it_is_a_notice() -> None:
+    desk, other = Desk(), replace(UNCUT, id="AROA2:y")
+    desk.open(playbook(OWN), notify=("sre",))
+    desk.survey()
+    desk.settle("own", DONE)
+    desk.survey(UNCUT)
+    assert desk.send(PageKind.FAILURE)
+    desk.forward(15)
+    desk.survey(UNCUT, other)
+    assert desk.send(PageKind.FAILURE)
+    late = Desk()
+    late.open(playbook(OWN), notify=("sre",))
+    late.survey()
+    late.settle("own", DONE)
+    late.happen("INC-1", StatusChanged(Status.RESOLVED, "responder-1"))
+    late.survey(UNCUT)
+    assert late.pages(PageKind.FAILURE) == []
+    assert [notice.topic.partition(":")[0] for notice in late.notices()][-1] == "left_alive"

@@ -150,6 +150,14 @@ def test_a_chained_role_that_agents_yaml_does_not_name_is_reported_and_not_touch
     assert "STILL ALIVE" in card or "Left alive" in card
     assert f"live session {chained.userid} of {OTHER}, chained" in card
     assert "cut it by hand" in card
+    assert desk.incident().containment is Containment.CONTAINED, "it is judged by its steps"
+    told = {page.key: page for page in desk.pages if "left alive" in page.subject.lower()}
+    assert {page.person for page in told.values()} == {"sre-1", "security-ops-1"} & set(desk.paged)
+    page = next(iter(told.values()))
+    assert f"1 chained session of {OTHER}" in page.body
+    assert "cut them by hand" in page.body
+    desk.forward(minutes=16)  # it is looked again, and nothing is new
+    assert {page.key for page in desk.pages if "left alive" in page.subject.lower()} == {*told}
 
 
 def test_roles_that_assume_each_other_are_walked_once(desk: Desk) -> None:
