@@ -1,8 +1,9 @@
 """How soon a thousand agents learn of a switch, and how often OPA may ask for the modes.
 
 A switch: instances of one agent each hold a long poll open at one bot. An alert about the agent makes its playbook set
-it to shadow, and each instance is timed from the commit of the hold to its answer, signed with its own key. Floor: as
-many long polls at a bare server that lets all of them go at one POST.
+it to shadow, and each instance is timed from the commit of the hold to its answer, signed with its own key. The bot has
+just started: nobody asked it anything before. Floor: as many long polls at a bare server that lets all of them go at
+one POST.
 
 Bundles: OPAs that know the bundle ask again, and are told 304. Floor: a bare server that answers at once.
 """
@@ -10,7 +11,6 @@ Bundles: OPAs that know the bundle ask again, and are told 304. Floor: a bare se
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import resource
 import sys
@@ -39,8 +39,6 @@ from bench.receiver import Receiver
 from bench.serving import fresh, rows, serving, until
 from bot import wiring
 from bot.adapters import signing
-from bot.agent.link import Link
-from bot.agent.signature import key_bytes
 from bot.engine import switchboard
 
 AGENT = "fleet"
@@ -94,7 +92,6 @@ def _enrol(company: Company, agents: int) -> dict[str, str]:
 
 
 def _switch(company: Company, store: str, keys: dict[str, str]) -> Spread:
-    _acknowledge(company, *next(iter(keys.items())))
     polling = Polling(Polls(company.port, [_signed_poll(company.port, *one) for one in keys.items()]))
     time.sleep(SETTLED)
     if set(send(Load(company.port, 1, [AGENT], "switch")).statuses) != {"202"}:
@@ -104,15 +101,6 @@ def _switch(company: Company, store: str, keys: dict[str, str]) -> Spread:
         raise RuntimeError(f"not every agent was told: {heard.statuses}")
     committed = _hold(store)
     return Spread.of([at - committed for at in heard.at])
-
-
-def _acknowledge(company: Company, instance: str, key: str) -> None:
-    """As an agent does when it starts: from here on the bot has read who is enrolled."""
-    link = Link(company.url, f"{AGENT}/{instance}", key_bytes(key))
-    order = json.loads(link.ask("GET", "/agents/v1/mode?since=0&wait=0", patience=30).body)
-    said = {name: order[name] for name in ("agent", "instance", "epoch", "nonce", "mode")}
-    link.ask("POST", "/agents/v1/acks", said | {"last_effect_seq": 0, "ts": int(time.time())}, patience=30)
-    link.close()
 
 
 def _hold(store: str) -> float:

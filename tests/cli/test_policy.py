@@ -109,3 +109,7 @@ def test_a_role_for_each_namespace_names_what_the_agents_have(firedoor: Firedoor
     assert rules["cronjobs", "patch"] == ["nightly"]
     assert rules["jobs", "patch"] is None, "a CronJob's jobs have names that nobody knows before"
     assert "kind: Role\n" in firedoor("actions", "policy", "--config", folder).out
+    agents = folder / "agents.yaml"
+    agents.write_text(agents.read_text().replace("kubernetes: {workloads", "kubernetes: {enrol: true, workloads", 1))
+    whole = json.loads(firedoor("actions", "policy", "--config", folder, "--json").out)["kubernetes"]["kubernetes"][0]
+    assert (whole["kind"], whole["rules"][0]["resources"]) == ("ClusterRole", ["tokenreviews"]), "its pods enrol"
