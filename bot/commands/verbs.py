@@ -186,18 +186,19 @@ def _reissue_fields(asked: Namespace) -> dict[str, Any]:
         policy = json.loads(asked.policy.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise Usage(f"{asked.policy} cannot be read as a JSON policy: {error}") from None
-    params = {"role": asked.role, "policy": policy}
+    params = {"role": asked.role, "user": asked.user, "policy": policy}
     return {"action": "aws.iam_reissue", "params": {key: value for key, value in params.items() if value}}
 
 
 def _reissue_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(*INCIDENT[:1], metavar="INCIDENT", help=INCIDENT[1], type=str.upper)
     how = parser.add_mutually_exclusive_group(required=True)
-    how.add_argument("--policy", metavar="FILE", type=Path, help="the IAM policy that the role is to have from now on")
+    how.add_argument("--policy", metavar="FILE", type=Path, help="the IAM policy that it is to have from now on")
     how.add_argument(
         "--vault-policies", dest="policies", default="", metavar="NAMES", help="the Vault role's, by comma"
     )
     parser.add_argument("--role", default="", metavar="ROLE", help="ARN or Vault path, where the agent has several")
+    parser.add_argument("--user", default="", metavar="USER", help="name of an IAM user, in place of a role")
     with_server(parser)
 
 

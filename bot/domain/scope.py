@@ -29,10 +29,10 @@ class Unclear(ValueError):
     """Something stands in a policy that cannot be compared."""
 
 
-def compare(old: Sequence[Document], new: Document) -> Verdict:
-    """Of the documents in force together, and the one that is to take their place."""
+def compare(old: Sequence[Document], new: Sequence[Document]) -> Verdict:
+    """Of the documents in force together, and those that are to take their place."""
     try:
-        before, after = [*_statements(*old)], [*_statements(new)]
+        before, after = [*_statements(*old)], [*_statements(*new)]
         diff = _diff(before, after)
         if why := _more(before, after):
             return Verdict("wider", why, diff)

@@ -27,9 +27,11 @@ from bot.adapters.slack import SlackPager
 from bot.domain.alert import Resource
 from bot.domain.containment import Containment
 from bot.domain.events import Status
-from bot.domain.incident import Incident, StepStatus
+from bot.domain.incident import Incident, StepRun, StepStatus
+from bot.domain.state import MeasureKind
 from bot.engine import crash, verbs
 from bot.engine.intake import receive
+from bot.engine.world import Played
 from bot.errors import FiredoorError, Refused, Unavailable
 from bot.ports import AwsAccount
 from bot.store import Signer
@@ -51,6 +53,7 @@ class Order:
     crash: str = ""
     log: str = ""
     ahead: float = 0.0
+    recovers: bool = False  # people go on: a rollback, and the first stage of the agent's return
 
     def text(self) -> str:
         return json.dumps(asdict(self))
@@ -100,6 +103,8 @@ def work(order: Order) -> None:
     aws_ec2_snapshot._FIRST = aws_ec2_snapshot._POLL = timedelta(seconds=0.2)  # of this estate
     town = Remote(order.port, "town")
     desk = desk_of(order)
+    object.__setattr__(desk.engine.world, "replay", lambda *_: Played(True, "d" * 64, "r" * 64))
+    object.__setattr__(desk.engine.world, "rules", lambda: "r" * 64)
     desk.engine.start()
     town.serving(order.replica)
     while not town.is_turn_of(order.replica):
@@ -108,7 +113,7 @@ def work(order: Order) -> None:
         alert = desk.alert(uid="f-1", time=desk.clock.now(), resources=(Resource(INSTANCE, "AWS::EC2::Instance"),))
         _insist(lambda: desk.engine.submit(partial(receive, alert=alert, source=SIEM, body=b"{}")).result(30))
         town.accept()
-    for wait_for, job in script():
+    for wait_for, job in script(recovers=order.recovers):
         _until(desk, wait_for)
         try:
             _insist(lambda job=job: desk.engine.submit(job).result(30))  # type: ignore[misc]  # no Future is a generic
@@ -119,7 +124,10 @@ def work(order: Order) -> None:
     signal.pause()
 
 
-def script() -> list[tuple[Callable[[Incident], object], verbs.Job]]:
+Part = tuple[Callable[[Incident], object], verbs.Job]
+
+
+def script(*, recovers: bool = False) -> list[Part]:
     """What people do, and when."""
     form = {"customer_impact": False, "affected_systems": "orders", "approval_path": "bypassed", "roll_back": True}
 
@@ -134,11 +142,64 @@ def script() -> list[tuple[Callable[[Incident], object], verbs.Job]]:
             verbs.submit_form("INC-1", "confirm_impact", form, "sre-1"),
         ),
         (lambda incident: _asked(incident, "restore_config"), approve),
+        *(recovery() if recovers else ()),
         (
             lambda incident: incident.steps["restore_config"].settled and incident.steps["snapshot"].settled,
             verbs.status("INC-1", Status.RESOLVED, "head-of-security", "slack"),
         ),
     ]
+
+
+COMMANDER = "head-of-security"
+
+
+def recovery() -> list[Part]:
+    """Each asks once, whoever was killed; the last part waits until all of it is settled."""
+    back, shadow = MeasureKind.ROLLBACK, MeasureKind.SHADOW
+    return [
+        (
+            lambda incident: incident.steps["restore_config"].settled,
+            verbs.status("INC-1", Status.RECOVERING, COMMANDER, "slack"),
+        ),
+        (lambda _: True, _once(back, verbs.rollback("INC-1", COMMANDER, "slack"))),
+        *_approvals(back),
+        (lambda incident: run_of(incident, back).settled, verbs.replay("INC-1", "sre-1", "slack")),
+        (
+            lambda incident: incident.replay and not incident.replay_out,
+            _once(shadow, verbs.bring_back("INC-1", "shadow", COMMANDER, "slack")),
+        ),
+        *_approvals(shadow),
+        (lambda incident: run_of(incident, shadow).settled, verbs.note("INC-1", "it is back", "sre-1")),
+    ]
+
+
+def run_of(incident: Incident, kind: MeasureKind) -> StepRun:
+    return next((incident.steps[id] for id, one in incident.measures.items() if one.kind is kind), StepRun(""))
+
+
+def _once(kind: MeasureKind, job: verbs.Job) -> verbs.Job:
+    def unless_asked(responder: Any) -> Incident:
+        if run_of(responder.incident("INC-1"), kind).id:
+            raise Refused("already", "it was asked for")
+        return job(responder)
+
+    return unless_asked
+
+
+def _approvals(kind: MeasureKind) -> list[Part]:
+    def approve(group: str) -> verbs.Job:
+        def job(responder: Any) -> Incident:
+            incident, people = responder.incident("INC-1"), responder.world.config.people
+            person = next(p for p in people.group(group) if p not in (COMMANDER, incident.begun.initiator))
+            return verbs.approve(run_of(incident, kind).request, person, "slack")(responder)
+
+        return job
+
+    def asked(incident: Incident) -> object:
+        run = run_of(incident, kind)
+        return run.settled or (run.request and run.request not in incident.outstanding)
+
+    return [(asked, approve(group)) for group in ("security_team", "infra_owner")]
 
 
 def _asked(incident: Incident, step: str) -> bool:

@@ -137,6 +137,58 @@ def test_an_agent_comes_back_stage_by_stage_with_less_than_it_had(desk: Desk) ->
         assert words in told
 
 
+def test_the_whole_way_back_is_one_story(desk: Desk) -> None:
+    """Contained, the cause stated, taken back, given again with less, played again, returned in three stages, over."""
+    mended(desk)
+    desk.aws.iam.roles["agent-7"].attached[:] = ["arn:aws:iam::aws:policy/AdministratorAccess"]
+    desk.say(verbs.status("INC-1", Status.RECOVERING, COMMANDER, "slack"))
+
+    def leave_of_two(job: verbs.Job) -> None:
+        """Who asked cannot approve, one other is not enough, and nothing happens before the second."""
+        desk.say(job)
+        desk.forward(seconds=1)
+        step, (security, infra) = last(desk), approvers(desk)
+        request = desk.incident().steps[step].request
+        assert refusal(desk, verbs.approve(request, COMMANDER, "slack")) == "own_request"
+        desk.approve(step, security)
+        assert desk.status(step) is StepStatus.AWAITING_APPROVAL
+        desk.approve(step, infra)
+        desk.forward(minutes=2)
+        assert desk.status(step) is StepStatus.DONE, desk.incident().steps[step].why
+
+    leave_of_two(verbs.rollback("INC-1", COMMANDER, "cli"))
+    params = {"role": desk.agent().aws.roles[0], "policy": LESS}
+    leave_of_two(verbs.reissue("INC-1", "aws.iam_reissue", params, COMMANDER, "cli"))
+    for to in ("shadow", "advisory", "active"):
+        desk.forward(seconds=1)
+        desk.say(verbs.replay("INC-1", "sre-1", "cli"))
+        leave_of_two(verbs.bring_back("INC-1", to, COMMANDER, "cli"))
+        assert mode(desk) is Mode[to.upper()]
+    incident = desk.resolve()
+    desk.forward(seconds=5)
+    assert incident.status is Status.RESOLVED
+    assert fold(Incident("INC-1", incident.frozen), desk.entries()) == desk.incident()
+
+    with desk.store.reading() as tx:
+        postmortem = (tx.get_text(desk.incident().documents["postmortem"]) or b"").decode()
+    story = postmortem[postmortem.index("Contained: every containing step holds") :]
+    told = [story.find(words) for words in POSTMORTEM]
+    assert "rollback:restore_config" in postmortem
+    assert -1 not in told, [words for words, at in zip(POSTMORTEM, told, strict=True) if at < 0]
+    assert told == sorted(told)
+
+
+POSTMORTEM = (
+    "recovering",
+    "asked to take back",
+    "asked to give the agent its credentials again with less scope",
+    "The replay was clean",
+    "asked to bring the agent back to shadow",
+    "asked to bring the agent back to advisory",
+    "asked to bring the agent back to active",
+)
+
+
 def test_more_scope_is_refused_with_its_reason(desk: Desk) -> None:
     recovering(desk)
     desk.aws.iam.roles["agent-7"].attached.clear()
