@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -181,12 +182,16 @@ def test_a_system_that_is_away_is_named_and_holds_up_nothing(desk: Desk) -> None
     assert "not read: aws: no answer in time" in str(desk.posts()[0].message)
 
 
-def test_it_is_looked_at_what_is_alive_before_people_are_paged_that_it_is_not_contained(desk: Desk) -> None:
-    desk.vault.faults.add("revoke_lease", Unavailable("vault", "no answer in time"), times=10_000)
-    desk.receive()
-    desk.forward(minutes=16)
-    assert desk.incident().containment is Containment.RUNNING
-    page = next(message for message in desk.pages if "/containment/" in message.key)
-    assert "lease aws/creds/agent-7/" in page.body
-    kinds = [event.phase for event in desk.events(Surveyed)]
-    assert kinds == [Phase.BEFORE, Phase.AFTER]
+def test_it_is_looked_at_what_is_alive_before_people_are_paged_that_it_is_not_contained(tmp_path: Path) -> None:
+    config = company()
+    soon = replace(config.settings.deadlines, containment=timedelta(minutes=3))
+    hurried = replace(config, settings=replace(config.settings, deadlines=soon))
+    with desk_at(tmp_path, config=hurried) as desk:
+        desk.vault.faults.add("revoke_lease", Unavailable("vault", "no answer in time"), times=10_000)
+        desk.receive()
+        desk.forward(minutes=4)
+        assert desk.incident().containment is Containment.RUNNING
+        page = next(message for message in desk.pages if "/containment/" in message.key)
+        assert "lease aws/creds/agent-7/" in page.body
+        kinds = [event.phase for event in desk.events(Surveyed)]
+        assert kinds == [Phase.BEFORE, Phase.AFTER]
