@@ -24,6 +24,7 @@ NEXT = """
 Next, in this order:
   firedoor drill --config {folder}    a whole incident on a simulated estate, in seconds
   edit agents.yaml, people.yaml, sources.yaml and firedoor.yaml: your agents, people, SIEM and systems
+  edit policies/actions.yaml: which actions of agents need a human's approval, and how your logs name them
   set mode: live in firedoor.yaml, and the environment variables that it names
   firedoor check --secrets --config {folder}
   firedoor serve --config {folder}
@@ -125,8 +126,8 @@ COMMANDS = (
     Command(
         "init",
         "make a working configuration folder",
-        "Copies a complete configuration out (settings, agents, people, sources, escalation, playbooks, runbooks,\n"
-        "templates, drills) and makes the keys that sign and encrypt the record. Overwrites nothing.",
+        "Copies a complete configuration out (settings, agents, people, sources, escalation, policies, playbooks,\n"
+        "runbooks, templates, drills) and makes the keys that sign and encrypt the record. Overwrites nothing.",
         "firedoor init /etc/firedoor",
         init,
         _init_arguments,

@@ -335,6 +335,13 @@ def _call(config: Config, actions: Actions, where: str, call: Call) -> Iterator[
 
 def _policy(config: Config) -> Iterator[Problem]:
     """What an approval audit would hold against people although nobody could have done better."""
+    if not config.policy:
+        yield Problem(
+            POLICY,
+            "it is missing: nothing says which actions are privileged, and no approval is audited.",
+            "firedoor init writes one to begin with.",
+            blocking=False,
+        )
     for action in config.policy.values():
         for group in sorted({one for each in action.approvers for one in each.split("|")}):
             if not config.people.group(group):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bot.actions import registry
+from bot.commands.command import Exit
 from bot.config import EXAMPLE, load
 from bot.config.schema import playbook_schema_text
 from bot.errors import ConfigError
@@ -180,3 +181,15 @@ def test_a_wrong_configuration_is_one_line_and_code_3(firedoor: Firedoor, folder
     assert listed.err.count("\n") == 1
     with pytest.raises(ConfigError):
         load(folder)
+
+
+def test_the_policy_comes_with_it_and_is_checked(firedoor: Firedoor, folder: Path) -> None:
+    policy = folder / "policies" / "actions.yaml"
+    policy.write_text(policy.read_text().replace("risk: medium", "risk: huge"))
+    checked = firedoor("check", folder)
+    assert checked.code == Exit.FOUND
+    assert "policies/actions.yaml:21: 'risk' is 'huge', which is none of low, medium, high." in checked.out
+    policy.unlink()
+    checked = firedoor("check", folder)
+    assert checked.code == 0
+    assert "no approval is audited. firedoor init writes one" in checked.out

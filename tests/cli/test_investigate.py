@@ -69,7 +69,9 @@ def test_what_was_kept_and_whether_a_human_was_asked(desk: Desk, tmp_path: Path)
     assert said.out.startswith("INC-1: approval path: 2 bypassed\n")
     assert "it names INC-9/1.0, which the record does not have" in said.out
     assert f"seen in gateway: record 2 of item {item} (firedoor evidence show INC-1 {item})" in said.out
-    as_json = json.loads(desk.reads("investigate", "approvals", "INC-1", "--json").out)
+    said = desk.reads("investigate", "approvals", "INC-1", "--json")
+    assert said.code == Exit.FOUND, said.err
+    as_json = json.loads(said.out)
     assert [one["verdict"] for one in as_json["findings"]] == ["bypassed", "bypassed"]
     assert as_json["timeline"] == []
 

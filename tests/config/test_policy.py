@@ -52,7 +52,11 @@ def test_a_group_that_nobody_is_in_does_not_pass(folder: Folder):
 
 def test_without_the_file_there_is_no_policy(folder: Folder):
     (folder.path / FILE).unlink()
-    assert folder.load().policy == {}
+    config = folder.load()
+    assert config.policy == {}
+    (advice,) = (one for one in check(config, folder.actions) if one.where == FILE)
+    assert not advice.blocking
+    assert "no approval is audited" in str(advice)
 
 
 TOKEN = "token: env:FIREDOOR_VAULT_TOKEN}"
