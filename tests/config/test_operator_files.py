@@ -75,10 +75,15 @@ SRE_1 = "name: SRE 1, email: sre-1@example.com, slack: U0SRE1,"
         ("people.yaml", "erase: [dpo]", "erase: [dpos]", "'erase' names 'dpos', no role or group. Did you mean 'dpo'?"),
         ("people.yaml", "erase: [dpo]", "eras: [dpo]", "unknown verb 'eras'. Did you mean 'erase'?"),
         ("people.yaml", "  incident_commander: {on", "  commander: {on", "the role 'incident_commander' is missing"),
-        ("escalation.yaml", "types: [unclassified]", "types: [other]", "there is no matrix for 'unclassified'."),
         (
             "escalation.yaml",
-            "types: [unclassified]",
+            "types: [unclassified, rogue_agent]",
+            "types: [other]",
+            "there is no matrix for 'unclassified'.",
+        ),
+        (
+            "escalation.yaml",
+            "types: [unclassified, rogue_agent]",
             "types: [data_exposure]",
             "the type 'data_exposure' has two matrices.",
         ),
