@@ -74,7 +74,9 @@ def _investigated(asked: Namespace) -> Investigation:
 
 
 def _print(found: Investigation) -> None:
-    say(f"{found.incident}: approval path: {found.why or counts_text(found.counts)}")
+    blind = found.missing and not found.findings and not found.why
+    unread = f" in what could be read; {len(found.missing)} could not be, see below" if blind else ""
+    say(f"{found.incident}: approval path: {found.why or counts_text(found.counts)}{unread}")
     for one in found.findings:
         heading(f"{one.verdict.upper()}  {one.action}  {moment(one.deed.at)}  {one.deed.name}")
         say(f"  {one.why}")

@@ -12,7 +12,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -29,13 +29,14 @@ from bot.drill.scenario import Scenario
 from bot.engine import verbs
 from bot.engine.intake import receive
 from bot.engine.world import Played, ReadText
-from bot.errors import FiredoorError, Refused
+from bot.errors import FiredoorError, RecordBroken, Refused
 
 log = logging.getLogger(__name__)
 
 Wire = Callable[[Scenario, Config, Path, str], Rehearsal]
 _NOTHING: dict[str, tuple[()]] = dict.fromkeys(("instances", "before", "alerts", "tries", "people", "faults"), ())
 MOST = 50  # alerts that are played
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)  # when what was declared without an alert is played
 RULES = ("playbooks/*.y*ml", "runbooks/*.md", "policies/*", "*.yaml")
 
 
@@ -44,10 +45,11 @@ def replay(config: Config, folder: Path, wire: Wire, entries: Sequence[Entry], r
     rules = rules_of(folder)
     alerts = list(_alerts(entries, read))[:MOST]
     opened = entries[0].event
-    agent = opened.agent_uid if isinstance(opened, Opened) else ""
+    if not isinstance(opened, Opened):
+        raise RecordBroken(f"{entries[0].stream} does not begin with its opening")
     try:
         now = load(folder) if (folder / "firedoor.yaml").is_file() else config
-        findings = tuple(_play(now, folder, wire, agent, alerts))
+        findings = tuple(_play(now, folder, wire, opened, alerts))
     except FiredoorError as error:
         log.warning("a replay could not be played: %s", error)
         findings = (f"it could not be played: {error}",)
@@ -85,20 +87,28 @@ def _worded(alert: Alert, ref: TextRef | None, read: ReadText) -> Alert:
 
 
 def _play(
-    config: Config, folder: Path, wire: Wire, agent: str, alerts: list[tuple[datetime, Alert, bool]]
+    config: Config, folder: Path, wire: Wire, opened: Opened, alerts: list[tuple[datetime, Alert, bool]]
 ) -> Iterator[str]:
+    agent = opened.agent_uid
     known = config.agents.agents.get(agent)
     if known is None:
         yield f"agent {agent or 'unknown'} is not enrolled: nothing of it can be cut"
         return
-    if not alerts:
+    if not alerts and not opened.declared_by:
         yield "no alert is recorded that could be played"
         return
-    starts = alerts[0][0]
+    starts = alerts[0][0] if alerts else EPOCH
     scenario = Scenario(id="replay", title="replay", agent=agent, starts=starts, until=timedelta(hours=1), **_NOTHING)
     with tempfile.TemporaryDirectory(prefix="firedoor-replay-") as scratch:
         played = wire(scenario, config, folder, f"sqlite:///{scratch}/record.db")
         try:
+            if opened.declared_by:
+                declared = verbs.declare(
+                    person=opened.declared_by, type=opened.type, severity=opened.severity, agent=agent, title="replay"
+                )
+                played.engine.submit(declared).result()
+                played.engine.settle()
+                _approve(played)
             for at, alert, contain in alerts:
                 _until(played, max(at, played.clock.now()))
                 source = config.sources.get(alert.source)

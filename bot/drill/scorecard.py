@@ -58,13 +58,13 @@ class Scorecard:
 def score(
     incident: Incident, entries: Sequence[Entry], replayed: Incident, alive: Sequence[str], verified: int
 ) -> Scorecard:
-    """`alive`: what the agent still got through at the end. `replayed`: the verified record folded again."""
+    """`alive`: what the agent gets through at the end. `replayed`: the verified record folded again."""
     contained = incident.containment is Containment.CONTAINED
     return Scorecard(
         measures(incident, entries),
         (
             _check("Containment, by the record", "contained", str(incident.containment), contained),
-            _check("What the agent still got through", "nothing", ", ".join(alive) or "nothing", not alive),
+            _check("What the agent gets through at the end", "nothing", ", ".join(alive) or "nothing", not alive),
             _check(
                 "The record verifies and replays",
                 "to the same state",

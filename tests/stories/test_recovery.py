@@ -19,7 +19,7 @@ from bot.commands import main
 from bot.commands.records import Records
 from bot.config import EXAMPLE
 from bot.domain.agent import Mode
-from bot.domain.alert import Severity
+from bot.domain.alert import Sev, Severity
 from bot.domain.approval import ApprovalState
 from bot.domain.containment import Containment
 from bot.domain.events import Replayed, ReturnStopped, Status
@@ -413,6 +413,14 @@ def test_a_replay_is_played_in_the_sandbox(desk: Desk) -> None:
     desk.say(verbs.replay("INC-1", "sre-1", "cli"))
     (event,) = desk.events(Replayed)
     assert (event.clean, event.rules) == (True, played.rules)
+
+
+def test_an_incident_that_a_person_declared_is_played_by_that_persons_word(desk: Desk) -> None:
+    declared = verbs.declare(person="sre-1", type=EXPOSURE, severity=Sev.SEV1, agent="agent-7", title="I saw it")
+    desk.say(declared)
+    with desk.store.reading() as tx:
+        entries, read = tx.read("INC-1"), lambda _: None
+    assert replay(desk.config, desk.folder, wiring.rehearsal, entries, read).findings == ()
 
 
 def test_a_file_edited_after_the_replay_makes_it_too_old(tmp_path: Path) -> None:
