@@ -99,7 +99,7 @@ class Rehearsal:
         for deed in self.scenario.before:
             self.clock.set(self.scenario.starts - deed.ago)
             for name in agent.gateways:
-                self.estate.gateways[name].record(agent.id, deed.kind, text=deed.text)
+                self.estate.gateways[name].record(agent.id, deed.kind, text=deed.text, tool=deed.tool)
         self.clock.set(self.scenario.starts)
 
     def _until(self, moment: datetime, progress: Progress) -> None:

@@ -22,6 +22,7 @@ class Deed:
     ago: timedelta
     kind: str
     text: str
+    tool: str = ""  # of a tool call: as policies/actions.yaml knows it
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ def _at(section: Section) -> timedelta:
 def _deed(node: Node, problems: Problems) -> Deed:
     with Section(node, problems, "a deed") as section:
         ago = section.duration("ago", timedelta(0)) or timedelta(0)
-        return Deed(ago, section.text("kind"), section.text("text"))
+        return Deed(ago, section.text("kind"), section.text("text"), section.text("tool", ""))
 
 
 def _finding(node: Node, problems: Problems) -> Finding:

@@ -62,7 +62,7 @@ class Siem:
         for deed in scenario.before:
             for gateway in agent.gateways:
                 at = (now - deed.ago).isoformat()
-                self.estate.gateways[gateway].record(agent.id, deed.kind, text=deed.text, at=at)
+                self.estate.gateways[gateway].record(agent.id, deed.kind, text=deed.text, tool=deed.tool, at=at)
         for fault in scenario.faults:
             if fault.at == timedelta():
                 faults_of(self.estate, fault.system).add("*", Unavailable(fault.system, fault.why), fault.times)
