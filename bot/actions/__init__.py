@@ -57,7 +57,7 @@ class Action(ABC):
     def after(self, params: Mapping[str, Any], ports: Ports, *, since: datetime, until: datetime) -> Aftermath:
         """What the system's own log says of the use of what was cut, between two moments. Asked only where there is a
         `trail`. Raises errors.SystemFailure."""
-        raise NotImplementedError(f"{self.id} leaves no trail")
+        raise NotImplementedError(f"{self.id} leaves no trail")  # nobody asks where `trail` is not set
 
     def denials(self, params: Mapping[str, Any], cutoff: str) -> tuple[Denial, ...]:
         """Pure. What a run at `cutoff` (an iam.STAMP) would put in force, where it denies by a policy of AWS; () where

@@ -52,7 +52,7 @@ class Switch(Action, Generic[System]):
 
     def restore(self, params: Mapping[str, Any], system: System, before: Any) -> str:
         """Puts it back to `before` and reads it back; returns why it is not as it was, or ''."""
-        raise NotImplementedError(f"{self.id} cannot be undone")
+        raise NotImplementedError(f"{self.id} cannot be undone")  # nobody asks where `undoable` is False
 
     def unwanted(self, params: Mapping[str, Any], system: System) -> Done | Failed | None:
         """Why it is refused, or not needed, at the start; a release does not ask this."""

@@ -79,12 +79,14 @@ Waiter = tuple[str, str, str]  # (incident, step, call): who is to be answered
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One incident's hold on one control. `served`: a call has answered it; `failed`: and that was a no."""
+    """One incident's hold on one control. `served`: a call has answered it; `failed`: and that was a no. `grade`: what
+    the incident was told last; another's call may since have come to less."""
 
     hold: Hold
     call: str
     served: bool = False
     failed: bool = False
+    grade: Grade = Grade.UNVERIFIED
 
     @property
     def waiter(self) -> Waiter:
@@ -105,7 +107,6 @@ class Control:
     check_at: datetime | None = None  # when what is in force is looked at again
     applied_at: datetime | None = None  # when it was put in force, the last time
     spread_at: datetime | None = None  # from when it is in force everywhere, as far as the system says
-    grade: Grade = Grade.UNVERIFIED  # as it was last seen
     looked: int = 0  # times since then
     unread: int = 0  # of these, in a row up to now, without an answer
     after: Aftermath | None = None  # the log's last word
@@ -244,7 +245,8 @@ def _settle(target: Target, outcome: Outcome, at: datetime) -> Target:
         return _with(replace(target, call=None, running=None, action=""), control)
     answered = control.answered_by(hold)
     no = isinstance(outcome, Failed | Skipped)
-    claims = tuple(replace(c, served=True, failed=no) if c in answered else c for c in control.claims)
+    grade = outcome.grade if isinstance(outcome, Done) else Grade.UNVERIFIED
+    claims = tuple(replace(c, served=True, failed=no, grade=grade) if c in answered else c for c in control.claims)
     control = replace(control, claims=claims, loosen=False)
     if isinstance(outcome, Done) and not outcome.nothing_held:
         control = replace(control, in_force=hold, undo=control.undo if control.undo is not None else call.undo)
@@ -259,9 +261,8 @@ def _watched(control: Control, outcome: Outcome, at: datetime) -> Control:
     """What was put in force just now is looked at from here on; so is what may be, after a call that went wrong."""
     done = isinstance(outcome, Done) and not outcome.nothing_held
     if done or _perhaps(outcome):
-        grade = outcome.grade if isinstance(outcome, Done) else Grade.UNVERIFIED
         spread = (alive_until(outcome.evidence) if isinstance(outcome, Done) else None) or at
-        control = replace(control, applied_at=at, spread_at=max(spread, at), grade=grade, looked=0, unread=0)
+        control = replace(control, applied_at=at, spread_at=max(spread, at), looked=0, unread=0)
     return replace(control, check_at=_next_check(control, at))
 
 
@@ -285,16 +286,16 @@ def told_of(target: Target, event: Verified) -> tuple[Waiter, ...]:
     control = target.controls.get(target.action)
     if not target.looking or control is None or control.in_force is None:
         return ()
-    known = control.grade > Grade.UNVERIFIED
+    known = tuple(claim for claim in control.believed if claim.grade > Grade.UNVERIFIED)
     match event.standing:
         case Standing.LOST:
-            claims = control.believed if known else ()
+            claims = known
         case Standing.UNREAD:
-            claims = control.believed if known and control.unread + 1 == PATIENCE else ()
+            claims = known if control.unread + 1 == PATIENCE else ()
         case Standing.STANDS:
             early = control.looked < len(control.in_force.checks) + 2
-            other = event.grade != control.grade or control.unread >= PATIENCE
-            claims = control.believed if early or other else ()
+            all_of_them = early or control.unread >= PATIENCE
+            claims = tuple(c for c in control.believed if all_of_them or c.grade != event.grade)
             mended = tuple(c for c in control.claims if c.failed and c.hold.level == control.in_force.level)
             claims += mended
     if event.after and (control.after is None or event.after.verdict != control.after.verdict or event.alive):
@@ -306,12 +307,12 @@ def _looked(target: Target, event: Verified, at: datetime) -> Target:
     control, told = target.controls[target.action], told_of(target, event)
     again = (event.standing is Standing.LOST or event.alive) and told  # put back, for those who count on it
     unread = control.unread + 1 if event.standing is Standing.UNREAD else 0
-    grade = {Standing.STANDS: event.grade, Standing.LOST: Grade.UNVERIFIED}.get(event.standing, control.grade)
-    if unread >= PATIENCE:
-        grade = Grade.UNVERIFIED
-    claims = tuple(replace(c, served=not again, failed=False) if c.waiter in told else c for c in control.claims)
+    grade = event.grade if event.standing is Standing.STANDS else Grade.UNVERIFIED
+    claims = tuple(
+        replace(c, served=not again, failed=False, grade=grade) if c.waiter in told else c for c in control.claims
+    )
     after = event.after or control.after
-    control = replace(control, claims=claims, grade=grade, looked=control.looked + 1, unread=unread, after=after)
+    control = replace(control, claims=claims, looked=control.looked + 1, unread=unread, after=after)
     control = replace(control, check_at=None if again else _next_check(control, at))
     return _with(replace(target, call=None, running=None, action=""), control)
 
