@@ -72,7 +72,8 @@ def read_deeds(kind: str, source: str, sha256: str, records: Iterable[Any], agen
 def merged(deeds: Iterable[Deed]) -> tuple[Deed, ...]:
     """In the order of their times, each once: several lookups find the same event. What happened in one second, or on
     clocks that differ, may have come about the other way round; the order is the same every time."""
-    once = {replace(deed, where=""): deed for deed in deeds}
+    last_first = sorted(deeds, key=lambda one: _natural(one.where), reverse=True)  # of the same, the first stays
+    once = {replace(deed, where=""): deed for deed in last_first}
     rank = [*CAVEATS]
     return tuple(sorted(once.values(), key=lambda one: (one.at, rank.index(one.source), _natural(one.where))))
 
